@@ -1,0 +1,168 @@
+"""The whole public grammar on one page: what a user may ask of Strop.
+
+    JobRequest = model + data + target + (steps | goal) + limits + budget + seed
+
+The discriminated union `Step` is the registry: the API's schema, the catalogue and the engine's table of techniques
+(`engine.steps.STEPS`) all follow from it. Everything is frozen, every option has a unit and bounds, and no value a user
+writes ever names an import or a path.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Grammar(BaseModel):
+    """A frozen part of a request; an unknown field is an error, so that a typo is never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
+
+
+# ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Activations(StrEnum):
+    AUTO = "auto"  #: try unsigned and signed, keep what measures best
+    UNSIGNED = "unsigned"  #: uint8; fastest on most x86 CPUs
+    SIGNED = "signed"  #: int8; needed by some accelerators
+
+
+class Range(StrEnum):
+    AUTO = "auto"  #: try both, keep what measures best
+    FULL = "full"  #: weights use all 8 bits
+    REDUCED = "reduced"  #: weights use 7 bits, so that CPUs without VNNI do not saturate
+
+
+class Calibration(StrEnum):
+    AUTO = "auto"  #: try min-max and percentile, keep what measures best
+    MINMAX = "minmax"  #: the range is the smallest and largest value seen
+    PERCENTILE = "percentile"  #: the range leaves out the most extreme values
+
+
+class SimplifyGraph(Grammar):
+    """Fold constants, fuse what can be fused and drop what has no effect; the outputs stay equal."""
+
+    kind: Literal["simplify_graph"] = "simplify_graph"
+
+
+class QuantizeStatic(Grammar):
+    """Store weights and compute activations in 8 bits, with ranges learned from calibration data."""
+
+    kind: Literal["quantize_static"] = "quantize_static"
+    activations: Activations = Field(Activations.AUTO, description="Signedness of 8-bit activations.")
+    weight_range: Range = Field(Range.AUTO, description="Whether 8-bit weights use the full range or 7 bits of it.")
+    per_channel: bool = Field(True, description="One weight scale per output channel instead of one per tensor.")
+    calibration: Calibration = Field(Calibration.AUTO, description="How activation ranges are learned.")
+    percentile: float = Field(99.99, ge=90, le=100, description="Share of values inside the range, in percent.")
+    samples: int = Field(256, ge=1, le=100_000, description="Calibration samples to read at most.")
+
+
+class QuantizeDynamic(Grammar):
+    """Store the weights of matrix products in 8 bits and quantize their activations while the model runs."""
+
+    kind: Literal["quantize_dynamic"] = "quantize_dynamic"
+    activations: Activations = Field(Activations.UNSIGNED, description="Only unsigned activations have kernels.")
+    weight_range: Range = Field(Range.AUTO, description="Whether 8-bit weights use the full range or 7 bits of it.")
+    per_channel: bool = Field(True, description="One weight scale per output channel instead of one per tensor.")
+
+
+Step = Annotated[SimplifyGraph | QuantizeStatic | QuantizeDynamic, Field(discriminator="kind")]
+
+
+# ── goal, limits, budget ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Minimize(StrEnum):
+    LATENCY = "latency"  #: median time of one run, in milliseconds
+    SIZE = "size"  #: bytes of the ONNX file
+    MEMORY = "memory"  #: peak resident set of a process that runs just the model, in bytes
+
+
+class Goal(Grammar):
+    minimize: Minimize = Field(Minimize.LATENCY, description="What shall become as small as possible.")
+
+
+class Limits(Grammar):
+    accuracy_drop: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Largest loss of the metric that is allowed, in the metric's own unit (0.01 of top-1 is one point). "
+        "Without labels: share of changed decisions (agreement), or noise power over signal power (SQNR).",
+    )
+
+
+class Budget(Grammar):
+    minutes: float = Field(20, gt=0, le=24 * 60, description="Time for the whole job, in minutes.")
+    trials: int | None = Field(None, ge=1, le=1000, description="Candidates to measure at most.")
+
+
+# ── data and target ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Metric(StrEnum):
+    AUTO = "auto"  #: top1 with labels; without: agreement for a classifier, else sqnr
+    TOP1 = "top1"
+    TOP5 = "top5"
+    MSE = "mse"
+    MAE = "mae"
+    MIOU = "miou"
+    COSINE = "cosine"
+    F1 = "f1"
+    AGREEMENT = "agreement"
+    SQNR = "sqnr"
+
+
+class Data(Grammar):
+    """Samples of the model's inputs. With only `calibration`, it is split once by the seed."""
+
+    calibration: str = Field(description="Data set the ranges are learned from.", examples=["dat_0123456789abcdef"])
+    evaluation: str | None = Field(None, description="Data set the accuracy is measured on; never learned from.")
+    labels: str | None = Field(None, max_length=200, description="Array of the labels; found by name when left out.")
+
+
+class Device(StrEnum):
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Target(Grammar):
+    """Where the model will be served; all figures are measured so."""
+
+    device: Device = Field(Device.CPU, description="Kind of processor.")
+    threads: int = Field(1, ge=1, le=256, description="Threads one run of the model may use.")
+    batch_size: int = Field(1, ge=1, le=4096, description="Samples in one run of the model.")
+
+
+# ── the request ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Recipe(Grammar):
+    """What to do, apart from the files: either steps in their order, or a goal."""
+
+    steps: list[Step] | None = Field(None, min_length=1, max_length=32, description="Steps to take, in order.")
+    goal: Goal | None = Field(None, description="Let Strop find the steps.")
+    limits: Limits = Field(default_factory=Limits, description="What may not be crossed.")
+    budget: Budget = Field(default_factory=Budget, description="What the job may cost.")
+    target: Target = Field(default_factory=Target, description="Where the model will be served.")
+    metric: Metric = Field(Metric.AUTO, description="How right the model is.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random choice.")
+
+    @model_validator(mode="after")
+    def _either_steps_or_goal(self) -> Self:
+        if (self.steps is None) == (self.goal is None):
+            raise ValueError("give either steps or a goal, not both and not neither")
+        return self
+
+
+class JobRequest(Recipe):
+    """One optimization of an uploaded model."""
+
+    model: str = Field(description="The uploaded model.", examples=["mdl_0123456789abcdef"])
+    data: Data | None = Field(None, description="Uploaded samples; without them inputs are made up.")
+    name: str | None = Field(None, max_length=200, description="A name for people.")
+
+    def recipe(self) -> Recipe:
+        """The part of the request that the engine reads."""
+        return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
