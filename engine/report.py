@@ -1,7 +1,8 @@
 """The evidence: what a job found, in figures that carry their unit and their spread.
 
-One `Report` is written per job, as `report.json`; the HTML page and the terminal table are only views of it. Field names
-carry units (`_ms`, `_bytes`). Intervals are 95 % unless a field says otherwise. Additive changes keep SCHEMA_VERSION.
+One `Report` is written per job, as `report.json`; the HTML page and the terminal table are only views of it. Field
+names carry units (`_ms`, `_bytes`). Intervals are 95 % unless a field says otherwise. Additive changes keep
+SCHEMA_VERSION.
 """
 
 from enum import StrEnum
