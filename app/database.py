@@ -7,7 +7,7 @@ hosts compare. Each write transaction on SQLite begins with BEGIN IMMEDIATE; rea
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -58,7 +58,7 @@ class FileState(StrEnum):
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {dict[str, Any]: JSON, int: BigInteger}
+    type_annotation_map: ClassVar = {dict[str, Any]: JSON, int: BigInteger}
 
 
 class Blob(Base):

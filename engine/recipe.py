@@ -88,7 +88,7 @@ class Limits(Grammar):
         None,
         ge=0,
         le=1,
-        description="Largest loss of the metric that is allowed, in the metric's own unit (0.01 of top-1 is one point). "
+        description="Largest loss of the metric allowed, in the metric's own unit (0.01 of top-1 is one point). "
         "Without labels: share of changed decisions (agreement), or noise power over signal power (SQNR).",
     )
 
