@@ -1,0 +1,171 @@
+"""Where blobs lie: immutable files named by their SHA-256, in a local folder or in S3.
+
+A blob is complete and durable when `put` returns, whatever crashes afterwards; putting the same content twice is
+harmless. "Missing" is the builtin FileNotFoundError. Whether a blob is still wanted is not known here (`app.blobs`).
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import parse_qs, urlsplit
+
+import obstore
+from obstore.store import S3Store
+
+CHUNK_BYTES = 1 << 20
+PART_BYTES = 16 << 20  # of a multipart upload: 10,000 parts are allowed, so blobs may reach 160 GB
+
+
+class Storage(Protocol):
+    def put(self, path: Path, sha256: str) -> None:
+        """Take in a local file, which may be removed afterwards; its bytes are durable on return."""
+
+    def open(self, sha256: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The bytes, or a part of them, in chunks; a missing blob is noticed before the first chunk."""
+
+    def fetch(self, sha256: str, destination: Path) -> None:
+        """Place the blob at a local path, which must not exist; as a hard link where that is possible."""
+
+    def size(self, sha256: str) -> int:
+        """Length in bytes."""
+
+    def delete(self, sha256: str) -> None:
+        """Remove the blob; a missing one is no error."""
+
+
+def open_storage(url: str, home: Path) -> Storage:
+    """The storage that `STROP_STORAGE_URL` names: `s3://bucket/prefix?endpoint=…`, or the home folder."""
+    if url.startswith("s3://"):
+        return S3Storage(url)
+    if url:
+        raise ValueError(f"STROP_STORAGE_URL is neither empty nor s3://bucket/prefix: {url}")
+    return LocalStorage(home / "blobs")
+
+
+class LocalStorage:
+    """`root/ab/abcdef…`, written beside its place and linked there in one atomic step."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def put(self, path: Path, sha256: str) -> None:
+        target = self._path(sha256)
+        target.parent.mkdir(exist_ok=True)
+        if not target.exists():
+            self._take_in(path, target)
+        _sync_folder(target.parent)
+        _sync_folder(self.root)
+
+    def open(self, sha256: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        file = self._path(sha256).open("rb")
+        left = self.size(sha256) - offset if length is None else length
+
+        def chunks() -> Iterator[bytes]:
+            remaining = left
+            with file:
+                file.seek(offset)
+                while remaining > 0 and (chunk := file.read(min(CHUNK_BYTES, remaining))):
+                    remaining -= len(chunk)
+                    yield chunk
+
+        return chunks()
+
+    def fetch(self, sha256: str, destination: Path) -> None:
+        _link_or_copy(self._path(sha256), destination)
+
+    def size(self, sha256: str) -> int:
+        return self._path(sha256).stat().st_size
+
+    def delete(self, sha256: str) -> None:
+        self._path(sha256).unlink(missing_ok=True)
+
+    def _path(self, sha256: str) -> Path:
+        return self.root / sha256[:2] / sha256
+
+    def _take_in(self, path: Path, target: Path) -> None:
+        staged = target.parent / f".{uuid.uuid4().hex}"
+        try:
+            _link_or_copy(path, staged)
+            staged.chmod(0o444)
+            _sync_file(staged)
+            staged.replace(target)
+        finally:
+            staged.unlink(missing_ok=True)
+
+
+class S3Storage:
+    """Objects `prefix/ab/abcdef…` of a bucket; credentials come from the usual AWS variables.
+
+    The client starts threads that do not survive a fork, so it is made at the first use, in the process that uses it.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
+        self.endpoint = parse_qs(parts.query).get("endpoint", [None])[0]
+        self._store: S3Store | None = None
+
+    def put(self, path: Path, sha256: str) -> None:
+        try:
+            if self.size(sha256) == path.stat().st_size:
+                return
+        except FileNotFoundError:
+            pass
+        obstore.put(self._client(), _key(sha256), path, chunk_size=PART_BYTES, max_concurrency=2)
+
+    def open(self, sha256: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        wanted = self.size(sha256) - offset if length is None else length
+        if wanted == 0:
+            return iter(())
+        result = obstore.get(self._client(), _key(sha256), options={"range": (offset, offset + wanted)})
+        return (bytes(chunk) for chunk in result.stream(min_chunk_size=CHUNK_BYTES))
+
+    def fetch(self, sha256: str, destination: Path) -> None:
+        with destination.open("xb") as file:
+            for chunk in self.open(sha256):
+                file.write(chunk)
+
+    def size(self, sha256: str) -> int:
+        return obstore.head(self._client(), _key(sha256))["size"]
+
+    def delete(self, sha256: str) -> None:
+        obstore.delete(self._client(), _key(sha256))
+
+    def _client(self) -> S3Store:
+        if self._store is None:
+            insecure = self.endpoint is not None and self.endpoint.startswith("http://")
+            self._store = S3Store(
+                self.bucket,
+                prefix=self.prefix or None,
+                client_options={"allow_http": insecure, "timeout": "120s", "connect_timeout": "5s"},
+                **({"endpoint": self.endpoint} if self.endpoint else {}),
+            )
+        return self._store
+
+
+def _key(sha256: str) -> str:
+    return f"{sha256[:2]}/{sha256}"
+
+
+def _link_or_copy(source: Path, destination: Path) -> None:
+    try:
+        os.link(source, destination)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, destination)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_sync_folder = _sync_file
