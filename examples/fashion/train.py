@@ -1,0 +1,114 @@
+"""Trains the benchmark's models on Fashion-MNIST (28×28 pixels, 10 classes; Debian package dataset-fashion-mnist).
+
+    python -m examples.fashion.train residual|transformer|recurrent [epochs]
+
+writes residual.onnx (a small ResNet), transformer.onnx (patches of 4×4 pixels, encoder of 4 blocks) or recurrent.onnx
+(an LSTM over the image's rows).
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from examples.fashion.data import load
+from examples.training import export, top1, train
+
+FOLDER = Path(__file__).parent
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions and a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
+        )  # fmt: skip
+        self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.relu(self.body(x) + self.shortcut(x))
+
+
+def residual() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+        Residual(32, 32, 1), Residual(32, 64, 2), Residual(64, 128, 2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10),
+    )  # fmt: skip
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, spelled out so that the graph shows its matrix products."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.qkv, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-1, -2) * (width // self.heads) ** -0.5).softmax(-1)
+        return self.out((weights @ v).transpose(1, 2).reshape(batch, tokens, width))
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm_1, self.norm_2, self.attention = nn.LayerNorm(width), nn.LayerNorm(width), Attention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm_1(x))
+        return x + self.mlp(self.norm_2(x))
+
+
+class Transformer(nn.Module):
+    """A vision transformer: 49 patches, mean-pooled."""
+
+    def __init__(self, width: int = 128, depth: int = 4, heads: int = 4) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, width, 4, 4)
+        self.position = nn.Parameter(torch.randn(1, 49, width) * 0.02)
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2) + self.position
+        return self.head(self.blocks(tokens).mean(1))
+
+
+class Recurrent(nn.Module):
+    """An LSTM reads the image row by row."""
+
+    def __init__(self, hidden: int = 192) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(28, hidden, batch_first=True), nn.Linear(hidden, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(x.squeeze(1))[0].mean(1))
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "residual": residual,
+    "transformer": Transformer,
+    "recurrent": Recurrent,
+}
+
+
+def main(name: str, epochs: int = 4) -> None:
+    torch.manual_seed(0)
+    images, labels = (torch.from_numpy(array) for array in load("train"))
+    model = NETWORKS[name]()
+    train(model, images, labels, epochs=epochs, learning_rate=2e-3 if name == "transformer" else 3e-3)
+    test = (torch.from_numpy(array) for array in load("test"))
+    print(f"{name}: top-1 on the 10,000 test images {top1(model, *test):.4f}")
+    export(model, images[:1], FOLDER / f"{name}.onnx")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *(int(number) for number in sys.argv[2:]))
