@@ -1,0 +1,221 @@
+"""What one run of a model costs on paper: multiply-accumulates, parameters, bytes moved, for each node.
+
+Shapes are inferred, with the batch size in place of a symbolic first dimension of an input and 1 in place of any other.
+The body of a branch or loop counts once, for how often it runs is known only when it runs. Bytes moved are the inputs
+and outputs of each node as if nothing stayed in a cache; a tensor that exists only between QuantizeLinear and
+DequantizeLinear counts at its quantized size, because that is how the fused kernels read and write it.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from math import prod
+
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
+
+from engine.measure.macs import Shape, macs_of
+
+#: initializers up to this size may hold a shape, so that inference needs to see their values
+LARGEST_SHAPE_CONSTANT = 1024
+#: operators that only give another name or shape to the same bytes, or that fused kernels absorb
+MOVES_NOTHING = {
+    "Constant",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "Reshape",
+    "Shape",
+    "Size",
+    "Squeeze",
+    "Unsqueeze",
+    "QuantizeLinear",
+    "DequantizeLinear",
+}
+HALF_BYTE = {TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1}
+
+
+@dataclass(frozen=True)
+class NodeCost:
+    name: str
+    operator: str
+    macs: int | None  #: None where a needed shape is unknown
+    bytes_moved: int | None
+    shape: list[int] | None  #: of the first output
+
+
+@dataclass(frozen=True)
+class Complexity:
+    macs: int | None
+    parameters: int
+    bytes_moved: int | None
+    nodes: list[NodeCost]
+
+
+@dataclass
+class Tensors:
+    """Shape and bytes per element of every tensor that is visible in a graph."""
+
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    itemsizes: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, element: int, shape: Shape | None) -> None:
+        if element:
+            self.itemsizes[name] = _itemsize(element)
+        if shape is not None:
+            self.shapes[name] = shape
+
+    def bytes_of(self, name: str) -> float | None:
+        if name not in self.shapes or name not in self.itemsizes:
+            return None
+        return prod(self.shapes[name]) * self.itemsizes[name]
+
+
+def count(model: ModelProto, batch: int = 1) -> Complexity:
+    """Cost of one run of `batch` samples. Never raises on a valid model: what cannot be known is None."""
+    inferred = infer_shapes(model, batch)
+    nodes = list(_costs(inferred.graph, Tensors()))
+    return Complexity(
+        macs=_total(node.macs for node in nodes),
+        parameters=sum(prod(tensor.dims) for graph in _graphs(model.graph) for tensor in graph.initializer),
+        bytes_moved=_total(node.bytes_moved for node in nodes),
+        nodes=nodes,
+    )
+
+
+def infer_shapes(model: ModelProto, batch: int = 1) -> ModelProto:
+    """A copy without large weights, local functions inlined, and all shapes that can be inferred written down."""
+    light = _without_large_weights(model)
+    try:
+        if light.functions:
+            light = onnx.inliner.inline_local_functions(light)
+        _fix_dimensions(light.graph, batch)
+        return onnx.shape_inference.infer_shapes(light, check_type=False, strict_mode=False, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return light  # shapes that the file itself declares are still there
+
+
+def _without_large_weights(model: ModelProto) -> ModelProto:
+    """Large initializers become inputs of the same name and shape: inference needs no values of theirs."""
+    source, light = model.graph, ModelProto()
+    light.ir_version = max(model.ir_version, 4)  # from 4 on an initializer needs no input beside it
+    light.opset_import.extend(model.opset_import)
+    light.functions.extend(model.functions)
+    light.graph.name = source.name
+    light.graph.node.extend(source.node)
+    light.graph.input.extend(source.input)
+    light.graph.output.extend(source.output)
+    light.graph.value_info.extend(source.value_info)
+    known = {value.name for value in source.input}
+    for tensor in source.initializer:
+        if prod(tensor.dims) <= LARGEST_SHAPE_CONSTANT:
+            light.graph.initializer.append(tensor)
+        elif tensor.name not in known:
+            weight = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            light.graph.input.append(weight)
+    return light
+
+
+def _fix_dimensions(graph: GraphProto, batch: int) -> None:
+    """Give every symbolic dimension of the inputs a size, and the same size wherever its symbol comes up again."""
+    sizes: dict[str, int] = {}
+    for value in graph.input:
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
+            if not dimension.HasField("dim_value"):
+                size, symbol = batch if axis == 0 else 1, dimension.dim_param
+                dimension.dim_value = sizes.setdefault(symbol, size) if symbol else size
+    for value in (*graph.value_info, *graph.output):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param in sizes:
+                dimension.dim_value = sizes[dimension.dim_param]
+
+
+# ── the walk ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _costs(graph: GraphProto, outer: Tensors) -> Iterator[NodeCost]:
+    tensors = _tensors(graph, outer)
+    for node in graph.node:
+        shape = tensors.shapes.get(node.output[0]) if node.output else None
+        yield NodeCost(
+            name=node.name,
+            operator=node.op_type,
+            macs=macs_of(node, tensors.shapes),
+            bytes_moved=_bytes_moved(node, tensors),
+            shape=None if shape is None else list(shape),
+        )
+        for body in _bodies(node):
+            yield from _costs(body, tensors)
+
+
+def _tensors(graph: GraphProto, outer: Tensors) -> Tensors:
+    tensors = Tensors(dict(outer.shapes), dict(outer.itemsizes))
+    for value in (*graph.value_info, *graph.output, *graph.input):
+        tensors.add(value.name, value.type.tensor_type.elem_type, _shape(value))
+    for tensor in graph.initializer:
+        tensors.add(tensor.name, tensor.data_type, tuple(tensor.dims))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value":
+                tensors.add(node.output[0], attribute.t.data_type, tuple(attribute.t.dims))
+    _count_quantized_at_their_size(graph, tensors.itemsizes)
+    return tensors
+
+
+def _count_quantized_at_their_size(graph: GraphProto, itemsizes: dict[str, float]) -> None:
+    readers: dict[str, int] = Counter(name for node in graph.node for name in node.input)
+    smallest: dict[str, float] = defaultdict(float)
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear":
+            smallest[node.output[0]] = itemsizes.get(node.input[0], 0.0)
+        if node.op_type == "QuantizeLinear" and readers[node.input[0]] == 1:
+            smallest[node.input[0]] = itemsizes.get(node.output[0], 0.0)
+    itemsizes.update({name: size for name, size in smallest.items() if size})
+
+
+def _bytes_moved(node: NodeProto, tensors: Tensors) -> int | None:
+    if node.op_type in MOVES_NOTHING or any(True for _ in _bodies(node)):
+        return 0
+    sizes = [tensors.bytes_of(name) for name in (*node.input, *node.output) if name]
+    known = [size for size in sizes if size is not None]
+    return int(sum(known)) if len(known) == len(sizes) else None
+
+
+def _total(values: Iterable[int | None]) -> int | None:
+    known = list(values)
+    present = [value for value in known if value is not None]
+    return sum(present) if len(present) == len(known) else None
+
+
+def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    yield graph
+    for node in graph.node:
+        for body in _bodies(node):
+            yield from _graphs(body)
+
+
+def _bodies(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == AttributeProto.GRAPHS:
+            yield from attribute.graphs
+
+
+def _shape(value: ValueInfoProto) -> Shape | None:
+    kind: TypeProto = value.type
+    if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
+        return None
+    dimensions = kind.tensor_type.shape.dim
+    if not all(dimension.HasField("dim_value") for dimension in dimensions):
+        return None
+    return tuple(dimension.dim_value for dimension in dimensions)
+
+
+def _itemsize(element: int) -> float:
+    if element in HALF_BYTE:
+        return 0.5
+    try:
+        return float(onnx.helper.tensor_dtype_to_np_dtype(element).itemsize)
+    except KeyError:
+        return 0.0
