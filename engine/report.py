@@ -35,7 +35,9 @@ class Interval(Part):
 class TensorInfo(Part):
     name: str
     dtype: str = Field(description="NumPy name of the element type, such as float32.")
-    shape: list[int | str | None] = Field(description="A name or null stands for a dimension that may vary.")
+    shape: list[int | str | None] | None = Field(
+        description="A name or null stands for a dimension that may vary; null as a whole for an unknown rank."
+    )
 
 
 class StepFit(Part):
