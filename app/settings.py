@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     worker_slots: int = Field(2, ge=1, description="Jobs one worker process supervises at a time.")
     sandbox_min_level: str = Field("rlimits", description="none, rlimits, landlock or landlock+seccomp.")
     failpoints: str = Field("", description="Faults to inject, for the fault tests only.")
+    engine_command: str = Field("", description="Program run instead of the engine, for the fault tests only.")
 
     @property
     def resolved_database_url(self) -> str:
