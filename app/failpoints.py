@@ -1,7 +1,7 @@
 """Faults that the fault tests inject, and nobody else: `STROP_FAILPOINTS="submit.after_commit=kill"`.
 
 `reach(name)` marks a place where a crash would hurt. It does nothing unless the setting arms that place with `kill`
-(SIGKILL to this process) or `sleep:SECONDS`.
+(SIGKILL to this process), `stop` (SIGSTOP, until somebody continues or kills it) or `sleep:SECONDS`.
 """
 
 import os
@@ -40,5 +40,7 @@ def reach(name: str) -> None:
         return
     if fault == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if fault.startswith("sleep:"):
         time.sleep(float(fault.removeprefix("sleep:")))
