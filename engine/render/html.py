@@ -1,0 +1,87 @@
+"""The report as one HTML file that opens with the network off.
+
+No script, no font, no image and no link leaves the page, and its policy forbids them: the only style is the one whose
+digest stands in the policy. Names in models and data are data, so everything is escaped, and what cannot be printed is
+replaced.
+"""
+
+import base64
+import hashlib
+import json
+from itertools import pairwise
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from engine.render import charts, words
+from engine.render.tables import before_and_after
+from engine.report import Outcome, Report
+
+TEMPLATES = Path(__file__).parent / "templates"
+LONGEST_NAME = 120
+OPERATORS_LISTED = 200
+
+
+def render_html(report: Report) -> str:
+    """The whole page."""
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        report=report,
+        improved=report.verdict.outcome is Outcome.IMPROVED,
+        style=Markup(style),  # noqa: S704 - our own file
+        style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        rows=before_and_after(report),
+        bars=charts.bars(report),
+        pareto=charts.pareto(report),
+        latencies=charts.latencies(report.series),
+        layers=[
+            (title, chart)
+            for title, profile in (("Original", report.profile_before), ("Optimized", report.profile_after))
+            if (chart := charts.layers(profile))
+        ],
+        kinds=charts.kinds(report.profile_before, report.profile_after),
+        recipe=json.dumps(_again(report), indent=2),
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    environment.globals.update(words=words, state_words=charts.state_words, most_operators=OPERATORS_LISTED)
+    environment.filters.update(name=_shortened, pairs=lambda row: list(pairwise(row)))
+    return environment
+
+
+def _printable(value: object) -> object:
+    """Control characters, direction overrides and lone surrogates from a user's file never reach the page."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in value)
+
+
+def _shortened(name: str) -> str:
+    """Both ends of a long name: that is where layers differ."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    half = LONGEST_NAME // 2
+    return f"{name[:half]}…{name[-half:]}"
+
+
+# ── to reproduce ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _again(report: Report) -> dict[str, object]:
+    """A job request that makes the offered file again; where nothing was better, the one that was asked for."""
+    recipe = report.recipe
+    if report.reproduce:
+        recipe = recipe.model_copy(update={"steps": report.reproduce, "goal": None})
+    data = {} if report.environment.data_source == "synthetic" else {"data": {"calibration": "dat_…"}}
+    return {"model": "mdl_…", **data, **recipe.model_dump(mode="json", exclude_none=True)}

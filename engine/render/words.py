@@ -1,0 +1,128 @@
+"""Figures as a person reads them: three significant digits, a unit, and what a change means. None reads as “–”."""
+
+import math
+
+from engine.recipe import Minimize
+from engine.report import Accuracy, Figures, Interval, Report, Trial
+
+NOTHING = "–"
+_MINUS = "−"
+
+
+def digits(value: float | None, significant: int = 3) -> str:
+    """A number with so many significant digits, thousands apart, never in scientific notation."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{_MINUS}∞"
+    if value == 0:
+        return "0"
+    places = max(significant - 1 - math.floor(math.log10(abs(value))), 0)
+    return f"{value:,.{min(places, 6)}f}".replace("-", _MINUS)
+
+
+def _scaled(value: float | None, units: list[tuple[float, str]]) -> str:
+    """The largest unit that leaves a number of at least one."""
+    if value is None or not math.isfinite(value):
+        return digits(value)
+    scale, unit = next((pair for pair in units if abs(value) >= pair[0]), units[-1])
+    return f"{digits(value / scale)} {unit}".rstrip()
+
+
+def milliseconds(value: float | None) -> str:
+    return _scaled(value, [(1000, "s"), (1, "ms"), (0.001, "µs")])
+
+
+def seconds(value: float | None) -> str:
+    if value is None or value < 60:
+        return milliseconds(None if value is None else value * 1000)
+    return f"{int(value // 60)} min {int(value % 60)} s"
+
+
+def size(value: float | None) -> str:
+    return _scaled(value, [(1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")])
+
+
+def count(value: float | None) -> str:
+    return _scaled(value, [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")])
+
+
+def share(value: float | None) -> str:
+    return NOTHING if value is None else f"{digits(value * 100)} %"
+
+
+def times(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.2f}×" if math.isfinite(value) else f"{digits(value)}×"
+
+
+def times_interval(interval: Interval | None) -> str:
+    return NOTHING if interval is None else f"{times(interval.low)} … {times(interval.high)}"
+
+
+def metric_name(accuracy: Accuracy | None) -> str:
+    return accuracy.metric.replace("_", " ") if accuracy else "accuracy"
+
+
+def metric(accuracy: Accuracy | None) -> str:
+    """The value in its own unit; equal outputs have an infinite SQNR."""
+    if accuracy is None:
+        return NOTHING
+    if accuracy.value is None:
+        return "∞ (equal)" if accuracy.unit == "dB" else NOTHING
+    return share(accuracy.value) if accuracy.unit == "share" else f"{digits(accuracy.value)} {accuracy.unit}".rstrip()
+
+
+def drop(value: float | None, accuracy: Accuracy | None) -> str:
+    """A loss of the metric, signed: shares count in points of 100."""
+    if value is None:
+        return NOTHING
+    if accuracy is None or accuracy.unit == "share":
+        return f"{_signed(value * 100)} points"
+    return f"{_signed(value)} {accuracy.unit if accuracy.unit != 'dB' else ''}".rstrip()
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.2f}" if math.isfinite(value) else f"+{digits(value)}"
+    return text.replace("+0.00", "0").replace("-0.00", "0").replace("-", _MINUS)
+
+
+def drop_interval(interval: Interval | None, accuracy: Accuracy | None) -> str:
+    if interval is None:
+        return NOTHING
+    return f"{drop(interval.low, accuracy).removesuffix(' points')} … {drop(interval.high, accuracy)}"
+
+
+def change(before: float | None, after: float | None) -> str:
+    """How much less or more, in percent of what it was."""
+    if before is None or after is None or before == 0:
+        return NOTHING
+    percent = (after / before - 1) * 100
+    if abs(percent) < 0.05:
+        return "the same"
+    return f"{_signed(percent) if abs(percent) < 10 else f'{percent:+.0f}'.replace('-', _MINUS)} %"
+
+
+# ── what the job was for ─────────────────────────────────────────────────────────────────────────────────────────────
+
+COMPARATIVE = {Minimize.LATENCY: "faster", Minimize.SIZE: "smaller", Minimize.MEMORY: "less memory"}
+
+
+def minimized(figures: Figures, minimize: Minimize) -> float | None:
+    """The quantity that the goal makes small."""
+    if minimize is Minimize.SIZE:
+        return figures.size_bytes
+    if minimize is Minimize.MEMORY:
+        return figures.peak_memory_bytes
+    return figures.latency.median_ms if figures.latency else None
+
+
+def gain(report: Report, trial: Trial) -> Interval | None:
+    """How many times smaller the quantity became; for latency the measured speed-up with its interval."""
+    if trial.comparison is None or trial.figures is None:
+        return None
+    minimize = report.verdict.minimize
+    if minimize is Minimize.LATENCY:
+        return trial.comparison.speedup
+    before, after = minimized(report.baseline, minimize), minimized(trial.figures, minimize)
+    ratio = before / after if before and after else None
+    return None if ratio is None else Interval(value=ratio, low=ratio, high=ratio)
