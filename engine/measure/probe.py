@@ -1,0 +1,136 @@
+"""One measurement in a fresh process: `python -I -m engine.measure.probe SPEC.json RESULT.json`.
+
+A user's model runs in ONNX Runtime only here (and in calibration), so that a native crash takes one trial with it and
+not the job. Nothing is caught: an error ends the process, and `engine.measure.launch` says what became of it.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.measure.pinning import pin_to_cores
+from engine.measure.session import open_session, output_names, session_options
+from engine.measure.spec import (
+    LatencySpec,
+    LoadSpec,
+    MemorySpec,
+    OutputsSpec,
+    ProfileSpec,
+    Spec,
+    read_feeds,
+    read_spec,
+)
+from engine.measure.timing import time_in_turns
+
+Result = dict[str, Any]
+
+
+def load(spec: LoadSpec) -> Result:
+    session = open_session(Path(spec.model), spec.device, session_options(spec.threads))
+    return {
+        "inputs": [[value.name, value.type, value.shape] for value in session.get_inputs()],
+        "outputs": [[value.name, value.type, value.shape] for value in session.get_outputs()],
+    }
+
+
+def latency(spec: LatencySpec) -> Result:
+    pin_to_cores(spec.threads)
+    feeds, models = read_feeds(Path(spec.feeds)), [spec.model, *spec.rivals]
+    sessions, load_ms, first_run_ms = {}, {}, {}
+    open_session(
+        Path(models[spec.order[0]]), spec.device, session_options(spec.threads)
+    )  # pays for the runtime's start
+    for slot in spec.order:
+        with stopwatch(load_ms, slot):
+            sessions[slot] = open_session(Path(models[slot]), spec.device, session_options(spec.threads))
+        with stopwatch(first_run_ms, slot):
+            sessions[slot].run(output_names(sessions[slot]), feeds)
+    runs = [_runner(sessions[slot], feeds) for slot in range(len(models))]
+    samples = time_in_turns(runs, seconds=spec.seconds, precision=spec.precision, seed=spec.seed)
+    np.save(spec.samples, samples)
+    slots = range(len(models))
+    return {"load_ms": [load_ms[slot] for slot in slots], "first_run_ms": [first_run_ms[slot] for slot in slots]}
+
+
+@contextmanager
+def stopwatch(times_ms: dict[int, float], slot: int) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    times_ms[slot] = 1000 * (time.perf_counter() - started)
+
+
+def _runner(session: Any, feeds: dict[str, np.ndarray]) -> Callable[[], object]:
+    names, run = output_names(session), session.run
+    return lambda: run(names, feeds)
+
+
+def memory(spec: MemorySpec) -> Result:
+    """In a forked child: the peak of a process also covers the process that started it, until it forks."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, str(_peak_bytes(spec)).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        peak = answer.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        os.kill(os.getpid(), os.WTERMSIG(status))
+    return {"peak_bytes": int(peak)}
+
+
+def _peak_bytes(spec: MemorySpec) -> int:
+    session = open_session(Path(spec.model), spec.device, session_options(spec.threads))
+    feeds = read_feeds(Path(spec.feeds))
+    for _ in range(spec.runs):
+        session.run(output_names(session), feeds)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def outputs(spec: OutputsSpec) -> Result:
+    from engine.measure.collect import collect_outputs  # what it needs would weigh on the memory probe
+
+    session = open_session(Path(spec.model), spec.device, session_options(spec.threads))
+    return collect_outputs(session, Path(spec.samples), batch_size=spec.batch_size, folder=Path(spec.folder))
+
+
+def profile(spec: ProfileSpec) -> Result:
+    """The first session writes the executed graph, the second one is profiled; saving must not slow it down."""
+    pin_to_cores(spec.threads)
+    saving = session_options(spec.threads)
+    saving.optimized_model_filepath = spec.executed
+    open_session(Path(spec.model), spec.device, saving)
+    profiling = session_options(spec.threads)
+    profiling.enable_profiling, profiling.profile_file_prefix = True, spec.prefix
+    session = open_session(Path(spec.model), spec.device, profiling)
+    run = _runner(session, read_feeds(Path(spec.feeds)))
+    for _ in range(spec.warm_up + spec.runs):
+        run()
+    return {"trace": session.end_profiling()}
+
+
+KINDS: dict[type[Spec], Callable[[Any], Result]] = {
+    LoadSpec: load,
+    LatencySpec: latency,
+    MemorySpec: memory,
+    OutputsSpec: outputs,
+    ProfileSpec: profile,
+}
+
+
+def main(spec_path: str, result_path: str) -> None:
+    spec = read_spec(Path(spec_path))
+    Path(result_path).write_text(json.dumps(KINDS[type(spec)](spec)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
