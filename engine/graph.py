@@ -1,0 +1,234 @@
+"""The ONNX graph, our only representation of a model: read, written, walked and edited here.
+
+A model is one file of at most 2 GiB (what protobuf can hold); weights beside it are taken in at admission.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from engine.errors import ModelRejected, StepFailed
+
+LARGEST_BYTES = 2**31 - 1
+ONNX_DOMAINS = ("", "ai.onnx")
+NO_INPUT = ""
+
+Shape = tuple[int | str | None, ...]
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """Read a model file. Data outside of the file is never touched."""
+    if path.stat().st_size > LARGEST_BYTES:
+        raise ModelRejected("model_too_large", "The model is larger than 2 GiB.", "Upload a model of less than 2 GiB.")
+    try:
+        return onnx.load_model_from_string(path.read_bytes())
+    except DecodeError as error:
+        detail = "The file is not an ONNX model, or it was cut off: its protobuf encoding is broken."
+        raise ModelRejected("model_not_onnx", detail, "Upload the .onnx file as it was exported, whole.") from error
+
+
+def save(model: onnx.ModelProto, path: Path) -> Path:
+    """Write a model file in one piece."""
+    if model.ByteSize() > LARGEST_BYTES:
+        detail = f"{path.name} would be larger than 2 GiB, more than one ONNX file can hold."
+        raise StepFailed("model_too_large", detail, "Use a smaller model.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """Version of the standard operators; 1 where the model does not say."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ONNX_DOMAINS), default=1)
+
+
+def is_standard(node: onnx.NodeProto, *operators: str) -> bool:
+    """Whether the node is one of these operators of the ONNX standard."""
+    return node.domain in ONNX_DOMAINS and node.op_type in operators
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Graphs inside a node: branches of If, bodies of Loop and Scan."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and all graphs inside it."""
+    yield graph
+    for node in graph.node:
+        for inner in subgraphs(node):
+            yield from all_graphs(inner)
+
+
+def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """All nodes of the graph and its subgraphs, and of the model's functions."""
+    for graph in all_graphs(model.graph):
+        yield from graph.node
+    for function in model.functions:
+        for node in function.node:
+            yield node
+            for inner in subgraphs(node):
+                for graph in all_graphs(inner):
+                    yield from graph.node
+
+
+def operators(model: onnx.ModelProto) -> Counter[str]:
+    """Number of nodes by operator; those outside of the standard with their domain."""
+    return Counter(
+        node.op_type if node.domain in ONNX_DOMAINS else f"{node.domain}.{node.op_type}" for node in all_nodes(model)
+    )
+
+
+def attribute(node: onnx.NodeProto, name: str, default: object) -> object:
+    """Value of an attribute, or what the standard says when it is left out."""
+    for entry in node.attribute:
+        if entry.name == name:
+            return onnx.helper.get_attribute_value(entry)
+    return default
+
+
+def constant_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The tensor of a Constant node, whichever way it is written; None for another node or a sparse one."""
+    if not is_standard(node, "Constant") or not node.attribute:
+        return None
+    entry = node.attribute[0]
+    if entry.name == "value":
+        return entry.t
+    value = onnx.helper.get_attribute_value(entry)
+    dtype = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    if entry.name not in dtype:
+        return None
+    return numpy_helper.from_array(np.asarray(value, dtype[entry.name]))
+
+
+def outer_names(graph: onnx.GraphProto) -> set[str]:
+    """Names that subgraphs read from this graph, or may."""
+    return {
+        name
+        for node in graph.node
+        for inner in subgraphs(node)
+        for nested in all_graphs(inner)
+        for name in itertools.chain(*(child.input for child in nested.node), (value.name for value in nested.output))
+    }
+
+
+def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the shapes that can be inferred; as it was where inference itself fails."""
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError, DecodeError):
+        return model
+
+
+@dataclass(frozen=True)
+class TensorType:
+    element: int  #: onnx.TensorProto.DataType
+    shape: Shape | None  #: None where even the rank is unknown
+
+
+def tensor_types(graph: onnx.GraphProto) -> dict[str, TensorType]:
+    """Element type and shape of each tensor of the graph that has them written down."""
+    values = itertools.chain(graph.input, graph.output, graph.value_info)
+    types = {value.name: _type(value) for value in values if value.type.HasField("tensor_type")}
+    types |= {weight.name: TensorType(weight.data_type, tuple(weight.dims)) for weight in graph.initializer}
+    return types
+
+
+def _type(value: onnx.ValueInfoProto) -> TensorType:
+    declared = value.type.tensor_type
+    if not declared.HasField("shape"):
+        return TensorType(declared.elem_type, None)
+    sizes = (size.dim_value if size.HasField("dim_value") else size.dim_param or None for size in declared.shape.dim)
+    return TensorType(declared.elem_type, tuple(sizes))
+
+
+# ── editing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Names:
+    """Names for new tensors and nodes that nothing in the model has yet."""
+
+    taken: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> "Names":
+        taken: set[str] = set()
+        for graph in all_graphs(model.graph):
+            taken.update(weight.name for weight in graph.initializer)
+            taken.update(value.name for value in itertools.chain(graph.input, graph.output, graph.value_info))
+            for node in graph.node:
+                taken.update(node.input, node.output, [node.name])
+        return cls(taken)
+
+    def fresh(self, wish: str) -> str:
+        """The name itself, or with a number behind it."""
+        candidates = itertools.chain([wish], (f"{wish}_{number}" for number in itertools.count(1)))
+        name = next(candidate for candidate in candidates if candidate not in self.taken)
+        self.taken.add(name)
+        return name
+
+
+def freeze_weights(model: onnx.ModelProto) -> int:
+    """Make constants of initializers that old exporters also list as inputs; how many there were."""
+    weights = {weight.name for weight in model.graph.initializer}
+    kept = [value for value in model.graph.input if value.name not in weights]
+    removed = len(model.graph.input) - len(kept)
+    if removed:
+        replace_list(model.graph.input, kept)
+    return removed
+
+
+def lift_constants(model: onnx.ModelProto) -> None:
+    """Make initializers of the Constant nodes of the main graph."""
+    kept = []
+    for node in model.graph.node:
+        tensor = constant_of(node)
+        if tensor is None:
+            kept.append(node)
+            continue
+        lifted = model.graph.initializer.add()
+        lifted.CopyFrom(tensor)
+        lifted.name = node.output[0]
+    replace_list(model.graph.node, kept)
+
+
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Remove nodes and initializers of the main graph that nothing reads any more."""
+    graph = model.graph
+    needed = {value.name for value in graph.output} | outer_names(graph)
+    kept = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    if len(kept) < len(graph.node):
+        replace_list(graph.node, kept[::-1])
+    needed.update(value.name for value in graph.input)
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in needed:
+            del graph.initializer[index]
+
+
+def replace_list(entries: Any, items: Iterable[Any]) -> None:
+    """Give a repeated field new items; they may be some of the old ones."""
+    kept = list(items)
+    del entries[:]
+    entries.extend(kept)

@@ -1,0 +1,71 @@
+"""What a step is: it proposes files, and never judges them.
+
+The caller checks that a file loads and keeps its interface, measures it, and keeps or drops it. A step that has nothing
+to do says why, in words for the user.
+"""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import onnx
+
+from engine.data import Samples
+from engine.recipe import Step, Target
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def never_pause() -> None:
+    """For callers who share the machine with nobody."""
+
+
+def cpu_saturates() -> bool:
+    """Whether this CPU sums pairs of uint8·int8 products in 16 bits, where full 8-bit weights overflow.
+
+    So do x86 CPUs without VNNI. Weights of 7 bits stay exact there.
+    """
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    flags = CPU_INFO.read_text() if CPU_INFO.exists() else ""
+    return not any(flag in flags for flag in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step may use apart from the model and its own options."""
+
+    calibration: Samples
+    folder: Path  #: where the step writes its files; its own
+    target: Target
+    seed: int
+    pause: Callable[[], None] = never_pause  #: called between batches: waits while another job measures
+    saturates: bool = field(default_factory=cpu_saturates)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One file a step proposes."""
+
+    path: Path
+    step: Step  #: with the options actually used, none of them `auto`
+    label: str  #: in words, such as “static int8, unsigned activations, reduced range”
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """The step has nothing to do for this model."""
+
+    reason: str
+
+
+class Technique(Protocol):
+    """How one kind of step is done; a module of this package."""
+
+    def refuse(self, model: onnx.ModelProto) -> str | None:
+        """Why the step can do nothing for this model, in words for the user; None where it can."""
+
+    def run(self, step: Any, model: Path, context: StepContext) -> list[Variant] | Skipped:
+        """Propose files, the most promising first. Raises StepFailed where something broke that should not."""
