@@ -27,7 +27,7 @@ from sqlalchemy import (
     func,
     literal_column,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 
 class JobState(StrEnum):
@@ -83,6 +83,7 @@ class File(Base):
     summary: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[float] = mapped_column(Float)
+    blob: Mapped[Blob] = relationship(foreign_keys=[sha256], lazy="joined", innerjoin=True, viewonly=True)
     __table_args__ = (
         CheckConstraint("kind IN ('model', 'dataset')", name="kind"),
         CheckConstraint("state IN ('inspecting', 'ready', 'rejected')", name="state"),
@@ -151,6 +152,7 @@ class Artifact(Base):
     name: Mapped[str] = mapped_column(String(255), primary_key=True)
     sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
     attempt: Mapped[int]
+    blob: Mapped[Blob] = relationship(lazy="joined", innerjoin=True, viewonly=True)
 
 
 class Outbox(Base):
