@@ -42,7 +42,7 @@ class Problem(Answer):
     errors: list[dict[str, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"{self.title}: {self.detail}" if self.detail else self.title]
+        lines = [f"{self.title}: {self.detail}" if self.detail and not self.errors else self.title]
         lines += [f"  {each.get('pointer') or 'body'}: {each.get('detail', '')}" for each in self.errors]
         if self.remedy:
             lines.append(f"  → {self.remedy}")
@@ -85,15 +85,15 @@ class JobBody(Answer):
     attempt: int = 0
     stage: str | None = None
     detail: str | None = None
-    progress: float = 0.0
+    progress: float | None = None
     eta_seconds: float | None = None
-    trials: list[dict[str, Any]] = field(default_factory=list)
+    trials: list[dict[str, Any]] | None = None
     verdict: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     sandbox: str | None = None
     started_at: str | None = None
     finished_at: str | None = None
-    links: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ likely: a service that never answered is probably not running, one that has answ
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any
@@ -93,7 +93,7 @@ class Transport:
         return self._send(request, repeatable=False)
 
     @contextmanager
-    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
+    def stream(self, path: str, headers: Mapping[str, str]) -> Generator[httpx2.Response]:
         """An answer whose body is read piece by piece; reading it may raise httpx2.TransportError."""
         response = self._send(self._client.build_request("GET", path, headers=headers), repeatable=True, stream=True)
         try:
@@ -107,6 +107,8 @@ class Transport:
         silence = httpx2.Timeout(STREAM_SILENCE_SECONDS, connect=5.0)
         with self._client.sse(path, headers=headers, timeout=silence) as source:
             _check(source.response)
+            if source.response.status_code == httpx2.codes.NO_CONTENT:
+                return  # the story was told to its end
             for message in source:
                 data = message.json()
                 if message.id and isinstance(data, dict):

@@ -1,0 +1,72 @@
+"""`strop inspect` and `strop steps`: what a model is, and what can be done."""
+
+from dataclasses import asdict
+from typing import Any
+
+import typer
+
+from strop.cli.exits import say
+from strop.cli.options import ApiKey, Json, Model, Quiet, Url
+from strop.cli.output import print_json, print_table, sent
+from strop.client import DEFAULT_URL, Strop
+
+
+def inspect(
+    model: Model, as_json: Json = False, quiet: Quiet = False, url: Url = DEFAULT_URL, api_key: ApiKey = None
+) -> None:
+    """Show what a model is, and which steps apply to it."""
+    with Strop(url, api_key) as strop:
+        file = strop.inspect(sent(strop.upload_model, model, quiet=quiet or as_json))
+    if as_json:
+        print_json({"model": asdict(file)})
+        return
+    summary = file.summary or {}
+    print_table(("", ""), _facts(file.id, file.name, summary))
+    typer.echo()
+    fits = ((fit["kind"], "yes" if fit["applies"] else "no", fit.get("reason")) for fit in summary.get("steps", []))
+    print_table(("STEP", "APPLIES", "WHY NOT"), fits)
+    for warning in summary.get("warnings", []):
+        say(f"Warning: {warning}")
+
+
+def steps(as_json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
+    """List the steps there are, and their options."""
+    with Strop(url, api_key) as strop:
+        catalogue = strop.steps()
+    if as_json:
+        print_json(catalogue)
+        return
+    for step in catalogue:
+        typer.echo(f"{step['kind']}\n  {step['title']}")
+        print_table(("", "", ""), (("  " + name, *_option(schema)) for name, schema in _options(step).items()))
+
+
+def _facts(file_id: str, name: str, summary: dict[str, Any]) -> list[tuple[str, object]]:
+    macs = summary.get("macs")
+    operators = sorted(summary.get("operators", {}).items(), key=lambda each: -each[1])
+    return [
+        ("model", file_id),
+        ("name", name),
+        *(("input", _tensor(each)) for each in summary.get("inputs", [])),
+        *(("output", _tensor(each)) for each in summary.get("outputs", [])),
+        ("opset", summary.get("opset")),
+        ("parameters", f"{summary.get('parameters', 0):,}"),
+        ("MACs", "unknown" if macs is None else f"{macs:,}"),
+        ("size", f"{summary.get('size_bytes', 0):,} bytes"),
+        ("memory", f"about {summary.get('expected_memory_bytes', 0):,} bytes"),
+        ("operators", ", ".join(f"{count} {operator}" for operator, count in operators)),
+    ]
+
+
+def _tensor(info: dict[str, Any]) -> str:
+    shape = ", ".join("?" if size is None else str(size) for size in info["shape"])
+    return f"{info['name']}: {info['dtype']}[{shape}]"
+
+
+def _options(step: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    properties = step["options"].get("properties", {})
+    return {name: schema for name, schema in properties.items() if name != "kind"}
+
+
+def _option(schema: dict[str, Any]) -> tuple[str, str]:
+    return f"[{schema.get('default')}]", schema.get("description", "")

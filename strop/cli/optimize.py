@@ -1,0 +1,133 @@
+"""`strop optimize`: the whole journey in one command."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from strop.cli.exits import Code, say
+from strop.cli.options import ApiKey, Html, Json, Model, Output, Quiet, Timeout, Url, a_dataset
+from strop.cli.output import leave_running, print_job, print_report, sent
+from strop.client import DEFAULT_URL, Strop
+from strop.job import Job
+from strop.progress import follow, transfer
+from strop.recipe import recipe as compose
+from strop.report import Report
+
+Data: TypeAlias = Annotated[
+    str | None, typer.Option("--data", callback=a_dataset, help="An .npz of samples by input name, or dat_….")
+]
+Evaluation: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--evaluation", callback=a_dataset, help="Other samples, to measure accuracy on; or dat_…."),
+]
+Labels: TypeAlias = Annotated[str | None, typer.Option("--labels", help="Array of the labels, if not found by name.")]
+Goal: TypeAlias = Annotated[str | None, typer.Option("--goal", help="latency (the default), size or memory.")]
+Steps: TypeAlias = Annotated[
+    str | None, typer.Option("--steps", help="Do these steps instead, such as simplify_graph,quantize_static.")
+]
+MaxDrop: TypeAlias = Annotated[
+    float | None, typer.Option("--max-drop", min=0, max=1, help="Accuracy that may be lost; 0.01 is one point.")
+]
+Minutes: TypeAlias = Annotated[float | None, typer.Option("--minutes", min=0, help="Time for the whole job.")]
+Threads: TypeAlias = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Threads it will be served with; 1 if not given.")
+]
+BatchSize: TypeAlias = Annotated[
+    int | None, typer.Option("--batch-size", min=1, help="Samples in one run; 1 if not given.")
+]
+Metric: TypeAlias = Annotated[str | None, typer.Option("--metric", help="How right the model is, such as top1.")]
+Seed: TypeAlias = Annotated[int | None, typer.Option("--seed", min=0, help="Of every random choice; 0 if not given.")]
+RecipeFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe", exists=True, dir_okay=False, help="Goal or steps, limits, budget and target from a JSON file."
+    ),
+]
+Name: TypeAlias = Annotated[str | None, typer.Option("--name", help="A name for people.")]
+Wait: TypeAlias = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the job has ended.")]
+OnlyImproved: TypeAlias = Annotated[
+    bool, typer.Option("--require-improvement", help="Exit with 5, and write no model, if none is faster.")
+]
+
+
+def optimize(
+    model: Model,
+    *,
+    data: Data = None,
+    evaluation: Evaluation = None,
+    labels: Labels = None,
+    goal: Goal = None,
+    steps: Steps = None,
+    max_drop: MaxDrop = None,
+    minutes: Minutes = None,
+    threads: Threads = None,
+    batch_size: BatchSize = None,
+    metric: Metric = None,
+    seed: Seed = None,
+    recipe: RecipeFile = None,
+    name: Name = None,
+    output: Output = None,
+    html: Html = None,
+    wait: Wait = True,
+    only_improved: OnlyImproved = False,
+    timeout: Timeout = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Upload a model, have it made faster, and print the evidence."""
+    if data is None and (evaluation or labels):
+        raise typer.BadParameter("--evaluation and --labels need --data")
+    wishes = {"goal": goal, "max_drop": max_drop, "minutes": minutes, "metric": metric, "seed": seed}
+    wishes |= {"threads": threads, "batch_size": batch_size, "steps": steps.split(",") if steps else None}
+    what = _recipe(recipe, wishes)
+    silent = quiet or as_json
+    with Strop(url, api_key) as strop:
+        model_id = sent(strop.upload_model, model, quiet=silent)
+        data_id, evaluation_id = (
+            each and sent(strop.upload_dataset, each, quiet=silent) for each in (data, evaluation)
+        )
+        job = strop.submit(model_id, what, data=data_id, evaluation=evaluation_id, labels=labels, name=name)
+        if not wait:
+            print_job(job, as_json=as_json)
+            return
+        with leave_running(job):
+            follow(job, quiet=silent, timeout=timeout)
+        report = _take(job, output, html, only_improved=only_improved, quiet=silent)
+        print_report(job, report, as_json=as_json, quiet=quiet)
+    if only_improved and not report.improved:
+        raise typer.Exit(Code.NO_IMPROVEMENT)
+
+
+def _recipe(file: Path | None, wishes: dict[str, Any]) -> dict[str, Any]:
+    """What the options say, or what the file says; both at once would leave it open who wins."""
+    given = [name.replace("_", "-") for name, value in wishes.items() if value is not None]
+    if file is None:
+        if wishes["goal"] and wishes["steps"]:
+            raise typer.BadParameter("give either --goal or --steps")
+        return compose(**wishes)
+    if given:
+        raise typer.BadParameter(f"--recipe already says what --{given[0]} would")
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise typer.BadParameter(f"{file} is not a JSON object: {error}") from error
+
+
+def _take(job: Job, output: Path | None, html: Path | None, *, only_improved: bool, quiet: bool) -> Report:
+    """Store what the job found where the user wants it."""
+    if job.body.verdict and not job.succeeded:
+        say(f"The best found before it ended can be had: strop download {job.id} -o faster.onnx")
+    job.raise_for_state()
+    report = job.report()
+    if html:
+        report.save_html(html)
+    if output and (report.improved or not only_improved):
+        with transfer(f"downloading {output}", quiet=quiet) as on_progress:
+            job.download_model(output, on_progress)
+    if output and not report.improved:
+        say("No faster model was found" + ("." if only_improved else f"; {output} is the original, unchanged."))
+    return report

@@ -1,0 +1,121 @@
+"""What a person sees while bytes move and a job works: bars on a terminal, one line for each stage elsewhere."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from strop.job import Job
+from strop.models import JobState
+from strop.upload import Progress
+
+
+def console() -> Console:
+    """For everything that is not a result."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def printable(text: object) -> str:
+    """Names come from files of strangers; they never steer the terminal."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in str(text))
+
+
+@contextmanager
+def transfer(label: str, *, quiet: bool = False) -> Generator[Progress | None]:
+    """A bar for one file; the callback that it gives takes bytes done and bytes in all."""
+    screen = console()
+    if quiet:
+        yield None
+    elif not screen.is_terminal:
+        screen.print(Text(printable(label)))
+        yield None
+    else:
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Bars(*columns, TimeRemainingColumn(), console=screen) as bars:
+            task = bars.add_task(printable(label), total=None)
+            yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def follow(job: Job, *, quiet: bool = False, timeout: float | None = None) -> Job:
+    """Show what a job does until it has ended, however it ended."""
+    screen = console()
+    if quiet:
+        job.wait(timeout)
+    elif screen.is_terminal:
+        _follow_with_bar(job, screen, timeout)
+    else:
+        _follow_with_lines(job, screen, timeout)
+    return job
+
+
+def _follow_with_bar(job: Job, screen: Console, timeout: float | None) -> None:
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+    with Bars(*columns, TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=screen, transient=True) as bars:
+        task = bars.add_task("", total=1.0, left="")
+        shown = 0
+        for _ in job.changes(timeout):
+            for trial in job.trials[shown:]:
+                screen.print(trial_line(trial))
+            shown = len(job.trials)
+            bars.update(task, description=_stage(job), completed=job.progress, left=_time_left(job))
+
+
+def _follow_with_lines(job: Job, screen: Console, timeout: float | None) -> None:
+    shown, last = 0, ""
+    for _ in job.changes(timeout):
+        for trial in job.trials[shown:]:
+            screen.print(trial_line(trial))
+        shown = len(job.trials)
+        if (stage := _stage(job)) != last:
+            screen.print(Text(stage))
+            last = stage
+
+
+def _stage(job: Job) -> str:
+    """What it does, in words; a job that waits or has ended says so."""
+    words = [job.stage, job.body.detail] if job.state == JobState.RUNNING else [job.state]
+    return ": ".join(printable(each) for each in words if each) or "running"
+
+
+def _time_left(job: Job) -> str:
+    if job.eta_seconds is None or job.is_final:
+        return ""
+    minutes, seconds = divmod(round(job.eta_seconds), 60)
+    return f"about {minutes} min {seconds:02} s left" if minutes else f"about {seconds} s left"
+
+
+def trial_line(trial: dict[str, Any]) -> Text:
+    """One candidate with the figures that it was judged by."""
+    facts = _figures(trial) or printable(trial.get("reason", ""))
+    state = printable(trial.get("state", ""))
+    style = {"kept": "green", "failed": "red"}.get(state, "dim")
+    head = f"  {printable(trial.get('id', ''))}  {printable(trial.get('label', ''))}"
+    return Text.assemble(head, "  ", (state, style), f"  {facts}" if facts else "")
+
+
+def _figures(trial: dict[str, Any]) -> str:
+    comparison = trial.get("comparison") or {}
+    facts = []
+    if speedup := comparison.get("speedup"):
+        facts.append(f"{speedup['value']:.2f}× ({speedup['low']:.2f}–{speedup['high']:.2f})")
+    if drop := comparison.get("accuracy_drop"):
+        facts.append(_drop(drop["value"], (trial.get("figures") or {}).get("accuracy") or {}))
+    return ", ".join(facts)
+
+
+def _drop(value: float, accuracy: dict[str, Any]) -> str:
+    metric, unit = printable(accuracy.get("metric", "accuracy")), printable(accuracy.get("unit", ""))
+    return f"{metric} {-100 * value:+.2f} points" if unit == "share" else f"{metric} {-value:+.4g} {unit}".rstrip()
