@@ -1,6 +1,6 @@
 """Geometry of the report's charts; the templates only draw it.
 
-Across, everything is in percent of the plot's width, so a chart fits a phone as well as a printed page; down, in pixels.
+Across, all is in percent of the plot's width, so that a chart fits a phone as well as a printed page; down, in pixels.
 """
 
 import math
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
+from engine import goal
 from engine.recipe import Minimize
 from engine.render import words
 from engine.report import Interval, LatencySeries, OperatorTime, Outcome, Profile, Report, Trial, TrialState
@@ -64,7 +65,7 @@ class Bar:
 def bars(report: Report) -> list[Bar]:
     """The quantity of the goal for both files, the larger one as wide as the page; none where it was not measured."""
     minimize = report.verdict.minimize
-    before, after = (words.minimized(figures, minimize) for figures in (report.baseline, report.optimized))
+    before, after = (goal.quantity(figures, minimize) for figures in (report.baseline, report.optimized))
     if not before or not after:
         return []
     written = words.milliseconds if minimize is Minimize.LATENCY else words.size
@@ -104,9 +105,9 @@ class Pareto:
 def pareto(report: Report) -> Pareto | None:
     """None where no trial has both figures."""
     measured = [
-        (trial, gain, trial.comparison.accuracy_drop)
+        (trial, gain, drop)
         for trial in report.trials
-        if (gain := words.gain(report, trial)) and trial.comparison and trial.comparison.accuracy_drop
+        if (gain := goal.gain_of(trial, report.verdict.minimize, report.baseline)) and (drop := goal.drop_of(trial))
     ]
     if not measured:
         return None
@@ -114,11 +115,10 @@ def pareto(report: Report) -> Pareto | None:
     across = _drop_scale([drop for _, _, drop in measured], limit)
     up = _gain_scale([gain for _, gain, _ in measured])
     accuracy = report.baseline.accuracy
-    original = Point("original", "the original", "original", across.at(0), up.at(1), *[(0.0, 0.0)] * 2, True, False)
-    points = [_point(report, trial, gain, drop, across, up) for trial, gain, drop in measured]
+    points = [_point(report, trial, Place(across, up, gain, drop)) for trial, gain, drop in measured]
     front = [(point.x, point.y) for point in points if _is_on_front(report, point.name)]
     return Pareto(
-        points=[original, *points],
+        points=[_original(across, up), *points],
         front=sorted(front),
         limit=None if limit is None else Tick(across.at(limit), f"limit {words.drop(limit, accuracy)}"),
         unity=up.at(1),
@@ -147,7 +147,33 @@ def _gain_scale(gains: Sequence[Interval]) -> Scale:
     return Scale(max(low - margin, 0), high + margin, PARETO_HEIGHT, 0)
 
 
-def _point(report: Report, trial: Trial, gain: Interval, drop: Interval, across: Scale, up: Scale) -> Point:
+@dataclass(frozen=True)
+class Place:
+    """Where a candidate lies, and on which scales."""
+
+    across: Scale
+    up: Scale
+    gain: Interval
+    drop: Interval
+
+
+def _original(across: Scale, up: Scale) -> Point:
+    here = (across.at(0), up.at(1))
+    return Point(
+        name="original",
+        title="the original",
+        kind="original",
+        x=here[0],
+        y=here[1],
+        x_range=(here[0], here[0]),
+        y_range=(here[1], here[1]),
+        labelled=True,
+        outside=False,
+    )
+
+
+def _point(report: Report, trial: Trial, place: Place) -> Point:
+    across, up, gain, drop = place.across, place.up, place.gain, place.drop
     chosen = trial.id == report.verdict.chosen and report.verdict.outcome is Outcome.IMPROVED
     lost = words.drop(drop.value, report.baseline.accuracy)
     return Point(

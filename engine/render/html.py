@@ -14,6 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from engine.goal import gain
 from engine.render import charts, words
 from engine.render.tables import before_and_after
 from engine.report import Outcome, Report
@@ -30,6 +31,7 @@ def render_html(report: Report) -> str:
     return page.render(
         report=report,
         improved=report.verdict.outcome is Outcome.IMPROVED,
+        gain=gain(report.verdict.minimize, report.baseline, report.optimized, report.comparison),
         style=Markup(style),  # noqa: S704 - our own file
         style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         rows=before_and_after(report),

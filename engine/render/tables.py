@@ -1,4 +1,4 @@
-"""The before-and-after table, which the page and the terminal share: one row a figure, with its change and its spread."""
+"""The before-and-after table that the page and the terminal share: one row a figure, with its change and its spread."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

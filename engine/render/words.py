@@ -3,7 +3,7 @@
 import math
 
 from engine.recipe import Minimize
-from engine.report import Accuracy, Figures, Interval, Report, Trial
+from engine.report import Accuracy, Interval
 
 NOTHING = "–"
 _MINUS = "−"
@@ -105,24 +105,3 @@ def change(before: float | None, after: float | None) -> str:
 # ── what the job was for ─────────────────────────────────────────────────────────────────────────────────────────────
 
 COMPARATIVE = {Minimize.LATENCY: "faster", Minimize.SIZE: "smaller", Minimize.MEMORY: "less memory"}
-
-
-def minimized(figures: Figures, minimize: Minimize) -> float | None:
-    """The quantity that the goal makes small."""
-    if minimize is Minimize.SIZE:
-        return figures.size_bytes
-    if minimize is Minimize.MEMORY:
-        return figures.peak_memory_bytes
-    return figures.latency.median_ms if figures.latency else None
-
-
-def gain(report: Report, trial: Trial) -> Interval | None:
-    """How many times smaller the quantity became; for latency the measured speed-up with its interval."""
-    if trial.comparison is None or trial.figures is None:
-        return None
-    minimize = report.verdict.minimize
-    if minimize is Minimize.LATENCY:
-        return trial.comparison.speedup
-    before, after = minimized(report.baseline, minimize), minimized(trial.figures, minimize)
-    ratio = before / after if before and after else None
-    return None if ratio is None else Interval(value=ratio, low=ratio, high=ratio)

@@ -1,0 +1,23 @@
+"""What the engine tells its supervisor: one JSON object per line, on a stream that nothing else can write to."""
+
+import os
+from collections.abc import Callable
+
+from engine.protocol import MAX_LINE_BYTES, Event
+
+Emit = Callable[[Event], None]
+
+
+def claim_standard_output() -> Emit:
+    """Keep standard output for events; what libraries print there from now on goes to standard error."""
+    stream = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+
+    def emit(event: Event) -> None:
+        line = event.model_dump_json().encode() + b"\n"
+        if len(line) > MAX_LINE_BYTES:
+            raise ValueError(f"an event of {len(line)} bytes is longer than a line may be")
+        stream.write(line)
+        stream.flush()
+
+    return emit
