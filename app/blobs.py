@@ -6,7 +6,7 @@ refer to them: `keep` and `collect` take the same lock (SQLite: its single write
 
 from pathlib import Path
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import delete, exists, func, insert, select
 from sqlalchemy.orm import Session
 
 from app.database import Artifact, Blob, Database, File
@@ -26,7 +26,7 @@ def keep(session: Session, storage: Storage, path: Path, sha256: str) -> None:
         storage.put(path, sha256)
         size = storage.size(sha256)
     if session.get(Blob, sha256) is None:
-        session.execute(Blob.__table__.insert().values(sha256=sha256, size_bytes=size, created_at=clock(session)))
+        session.execute(insert(Blob).values(sha256=sha256, size_bytes=size, created_at=clock(session)))
 
 
 def collect(database: Database, storage: Storage, sha256: str) -> bool:

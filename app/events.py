@@ -1,7 +1,7 @@
 """A job's story: guarded changes of state, and the events that readers see.
 
-Both run inside the caller's write transaction. Every event first bumps the job's `version`, which locks its row, so that
-numbers are gapless whoever writes: `seq` counts 1, 2, 3, … per job.
+Both run inside the caller's write transaction. Every event first bumps the job's `version`, which locks its row, so
+that numbers are gapless whoever writes: `seq` counts 1, 2, 3, … per job.
 """
 
 from collections.abc import Mapping
@@ -41,15 +41,19 @@ def transition(
     to: JobState,
     *,
     token: str | None = None,
+    only_from: JobState | None = None,
     values: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
 ) -> bool:
     """Move a job along one edge of `TRANSITIONS`; False, and nothing written, where that edge does not exist.
 
-    A worker passes its lease token: without the lease it moves nothing. `values` are further columns to set, `data` is
-    added to the state event. Lease columns are cleared on the way out of running, `finished_at` is set at the end.
+    A worker passes its lease token: without the lease it moves nothing. `only_from` picks one edge. `values` are
+    further columns to set, `data` is added to the state event. Lease columns are cleared on the way out of running,
+    `finished_at` is set at the end.
     """
-    sources = [state.value for state, following in TRANSITIONS.items() if to in following]
+    sources = [
+        state.value for state, following in TRANSITIONS.items() if to in following and only_from in {None, state}
+    ]
     guard = [Job.id == job_id, Job.state.in_(sources)]
     if token is not None:
         guard.append(Job.lease_token == token)
@@ -58,8 +62,8 @@ def transition(
         columns |= NO_LEASE
     if to in FINAL:
         columns["finished_at"] = clock(session)
-    result = session.execute(update(Job).where(*guard).values({**columns, **(values or {})}))
-    if result.rowcount != 1:
+    moved = update(Job).where(*guard).values({**columns, **(values or {})}).returning(Job.id)
+    if session.scalar(moved) is None:
         return False
     append_event(session, job_id, "state", {"state": to.value, **(data or {})})
     return True

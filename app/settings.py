@@ -14,6 +14,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=lambda: user_data_path("strop"), description="Folder of all local state.")
     database_url: str = Field("", description="SQLAlchemy URL; empty means SQLite in the home folder.")
+    auto_migrate: bool = Field(False, description="Upgrade the schema at start; the embedded SQLite always is.")
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="Valkey or Redis, also redis+socket:///path.")
     storage_url: str = Field("", description="s3://bucket/prefix, or empty for the home folder.")
     api_keys: str = Field("", description="Comma-separated keys; empty means that no key is asked for.")

@@ -1,0 +1,135 @@
+"""Is this job worth a worker's time? Everything that the summaries of the files can answer is answered at submit.
+
+    model       exists, is inspected and accepted, and at least one explicit step fits it
+    data        exist, are accepted, hold one array per input of the right type and shape, and labels if the metric asks
+    target      some worker serves its queue
+
+The engine checks again what it reads; this only spares the user a job that cannot succeed.
+"""
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from app import errors
+from app.database import File, FileState, Worker
+from app.errors import Fault, Kind, Problem
+from app.events import clock
+from engine.recipe import Data, Device, JobRequest, Metric
+from engine.report import ArrayInfo, DatasetSummary, ModelSummary, StepFit, TensorInfo
+
+WORKER_SILENCE_SECONDS = 60
+METRICS_WITH_LABELS = frozenset({Metric.TOP1, Metric.TOP5, Metric.MIOU, Metric.F1, Metric.MSE, Metric.MAE})
+#: How an array of labels is found when the request does not name it.
+LABEL_NAMES = ("labels", "label", "y", "target", "targets")
+
+
+def check(session: Session, request: JobRequest) -> None:
+    """Raise the first Problem found. The files' rows stay locked, so that none is deleted before the job is written."""
+    model = ModelSummary.model_validate(_model(session, request.model).summary)
+    _check_steps(request, model.steps)
+    if request.data is not None:
+        _check_data(session, request.data, request.metric, model)
+    elif request.metric in METRICS_WITH_LABELS:
+        raise Problem(
+            errors.LABELS_MISSING, f"{request.metric} needs data with labels.", [Fault("/data", "is missing")]
+        )
+    if request.target.device is Device.CUDA:
+        _check_gpu(session)
+
+
+def files_named(request: JobRequest) -> list[str]:
+    """Ids of the files that a request reads."""
+    data = request.data
+    return [
+        request.model,
+        *([data.calibration] if data else []),
+        *([data.evaluation] if data and data.evaluation else []),
+    ]
+
+
+def _model(session: Session, file_id: str) -> File:
+    kinds = (errors.MODEL_NOT_FOUND, errors.MODEL_NOT_READY, errors.MODEL_REJECTED)
+    return _ready_file(session, file_id, "model", "/model", kinds)
+
+
+def _dataset(session: Session, file_id: str, pointer: str) -> DatasetSummary:
+    kinds = (errors.DATASET_NOT_FOUND, errors.DATASET_NOT_READY, errors.DATASET_REJECTED)
+    return DatasetSummary.model_validate(_ready_file(session, file_id, "dataset", pointer, kinds).summary)
+
+
+def _ready_file(session: Session, file_id: str, kind: str, pointer: str, kinds: tuple[Kind, Kind, Kind]) -> File:
+    unknown, unready, rejected = kinds
+    rows = select(File).where(File.id == file_id, File.kind == kind).with_for_update(read=True, of=File)
+    file = session.scalar(rows) if file_id.isascii() and file_id.isprintable() else None
+    if file is None:
+        raise Problem(unknown, f"No {kind} has this id.", [Fault(pointer, f"no {kind} has this id")])
+    if file.state == FileState.INSPECTING:
+        raise Problem(unready, f"{file.id} is being inspected.", headers={"Retry-After": "2"})
+    if file.state == FileState.REJECTED:
+        reason = (file.error or {}).get("detail", "")
+        raise Problem(rejected, f"{file.id} was rejected: {reason}", [Fault(pointer, reason)])
+    return file
+
+
+def _check_steps(request: JobRequest, fits: list[StepFit]) -> None:
+    reasons = {fit.kind: fit.reason or "it has nothing to do" for fit in fits if not fit.applies}
+    steps = request.steps or []
+    unfit = [(index, step.kind) for index, step in enumerate(steps) if step.kind in reasons]
+    if steps and len(unfit) == len(steps):
+        faults = [Fault(f"/steps/{index}", f"{kind}: {reasons[kind]}") for index, kind in unfit]
+        raise Problem(errors.STEP_DOES_NOT_APPLY, "; ".join(fault.detail for fault in faults), faults)
+
+
+def _check_data(session: Session, data: Data, metric: Metric, model: ModelSummary) -> None:
+    calibration = _dataset(session, data.calibration, "/data/calibration")
+    _check_arrays(calibration, model, "/data/calibration")
+    scored, pointer = calibration, "/data/calibration"
+    if data.evaluation is not None:
+        scored, pointer = _dataset(session, data.evaluation, "/data/evaluation"), "/data/evaluation"
+        _check_arrays(scored, model, pointer)
+    _check_labels(scored, data.labels, metric, pointer)
+
+
+def _check_arrays(dataset: DatasetSummary, model: ModelSummary, pointer: str) -> None:
+    arrays = {array.name: array for array in dataset.arrays}
+    found = (_misfit(tensor, arrays) for tensor in model.inputs)
+    faults = [Fault(pointer, misfit) for misfit in found if misfit is not None]
+    if faults:
+        raise Problem(errors.DATASET_DOES_NOT_FIT, " ".join(fault.detail for fault in faults), faults)
+
+
+def _misfit(tensor: TensorInfo, arrays: dict[str, ArrayInfo]) -> str | None:
+    """What is wrong with the array that feeds this input, in a sentence; None where it fits."""
+    array = arrays.get(tensor.name)
+    if array is None:
+        return f"Input {tensor.name!r} has no array; there are {', '.join(map(repr, arrays))}."
+    if array.dtype != tensor.dtype:
+        return f"Array {array.name!r} is {array.dtype}, input {tensor.name!r} needs {tensor.dtype}."
+    if not _shape_fits(array.shape, tensor.shape):
+        return f"Array {array.name!r} has shape {array.shape}, input {tensor.name!r} needs {tensor.shape}."
+    return None
+
+
+def _shape_fits(array: list[int], tensor: list[int | str | None] | None) -> bool:
+    """The first dimension counts samples, whatever the model says there; the others must agree where they are fixed."""
+    if tensor is None:
+        return True
+    pairs = zip(array[1:], tensor[1:], strict=False)
+    return len(array) == len(tensor) and all(not isinstance(fixed, int) or size == fixed for size, fixed in pairs)
+
+
+def _check_labels(dataset: DatasetSummary, named: str | None, metric: Metric, pointer: str) -> None:
+    names = {array.name for array in dataset.arrays}
+    if named is not None and named not in names:
+        detail = f"There is no array {named!r}; there are {', '.join(map(repr, sorted(names)))}."
+        raise Problem(errors.LABELS_MISSING, detail, [Fault("/data/labels", detail)])
+    if metric in METRICS_WITH_LABELS and named is None and not names.intersection(LABEL_NAMES):
+        detail = f"{metric} needs labels, and no array is called {' or '.join(LABEL_NAMES)}."
+        raise Problem(errors.LABELS_MISSING, detail, [Fault(pointer, detail)])
+
+
+def _check_gpu(session: Session) -> None:
+    alive = exists().where(Worker.queue == "gpu", Worker.last_seen_at > clock(session) - WORKER_SILENCE_SECONDS)
+    if not session.scalar(select(alive)):
+        fault = Fault("/target/device", "no GPU worker was seen within a minute")
+        raise Problem(errors.NO_GPU_WORKER, "No worker of the queue gpu was seen within a minute.", [fault])
