@@ -10,16 +10,19 @@ from typing import Any, get_args
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.api.bodies import Health, KindBody, KindPage, StepBody, StepPage
 from app.api.dependencies import ServicesDep
+from app.database import Worker
 from app.errors import KINDS, NOT_READY, Problem
+from app.events import clock
 from app.http.problems import documented
 from app.services import Services
 from engine.recipe import Step
 
+LOST_AFTER_HEARTBEATS = 3
 guarded = APIRouter(tags=["service"], responses=documented(401))
 public = APIRouter(tags=["service"])
 
@@ -50,13 +53,14 @@ def livez() -> Health:
 
 @public.get("/readyz", responses=documented(503))
 def readyz(services: ServicesDep) -> Health:
-    """Database and storage work; without a broker jobs only start a little later, which is `degraded`."""
+    """Database and storage work; without a broker or a worker jobs only start later, which is `degraded`."""
     checks = {"database": _database(services), "storage": _storage(services)}
     broken = [f"{name}: {state}" for name, state in checks.items() if state != "ok"]
     if broken:
         raise Problem(NOT_READY, "; ".join(broken))
     checks["broker"] = "ok" if services.hints.broker_answers() else "unreachable"
-    return Health(status="ready" if checks["broker"] == "ok" else "degraded", checks=checks)
+    checks["worker"] = "ok" if _somebody_works(services) else "none seen"
+    return Health(status="ready" if set(checks.values()) == {"ok"} else "degraded", checks=checks)
 
 
 @public.get("/", include_in_schema=False)
@@ -91,6 +95,12 @@ def _database(services: Services) -> str:
     except SQLAlchemyError:
         return "unreachable"
     return "ok"
+
+
+def _somebody_works(services: Services) -> bool:
+    with services.database.read() as session:
+        silence = LOST_AFTER_HEARTBEATS * services.settings.heartbeat_seconds
+        return bool(session.scalar(select(exists().where(Worker.last_seen_at > clock(session) - silence))))
 
 
 def _storage(services: Services) -> str:

@@ -112,9 +112,10 @@ def _wait_until_ready(url: str, processes: list[Process], stop: Event) -> None:
 
 def _is_ready(url: str) -> bool:
     try:
-        return httpx2.get(f"{url}/readyz", trust_env=False, timeout=2.0).status_code == httpx2.codes.OK
+        answer = httpx2.get(f"{url}/readyz", trust_env=False, timeout=2.0)
     except httpx2.TransportError:
         return False
+    return answer.status_code == httpx2.codes.OK and answer.json()["status"] == "ready"
 
 
 def _stop(processes: list[Process]) -> None:
