@@ -1,7 +1,7 @@
 """95 % interval of a speed-up that holds over processes.
 
 Within a process, the logarithm of (original's time / candidate's time) is taken round by round, because both halves of
-a round meet the same machine; its median d_p is that process's answer, and order statistics give its standard error e_p.
+a round meet the same machine. Its median d_p is that process's answer; order statistics give its standard error e_p.
 
 Two sessions of one file differ by some percent from process to process (where memory lies decides it), and no number of
 rounds sees that. So the processes are the sample:
