@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 
 def train(
-    network: nn.Module, images: Tensor, labels: Tensor, *, epochs: int, batch_size: int = 128, learning_rate: float = 3e-3
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    learning_rate: float = 3e-3,
 ) -> None:
     """Minimize cross-entropy with AdamW on a one-cycle schedule; images are shifted by up to one pixel.
 
@@ -63,4 +69,4 @@ def export(network: nn.Module, example: Tensor, path: Path, *, opset: int = 17) 
 def save_samples(path: Path, images: Tensor, labels: Tensor | None = None) -> None:
     """Write samples as Strop reads them: one array per input, and `labels`."""
     arrays = {"image": images.numpy()} | ({} if labels is None else {"labels": labels.numpy().astype(np.int64)})
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, allow_pickle=False, **arrays)
