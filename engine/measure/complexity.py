@@ -7,13 +7,14 @@ DequantizeLinear counts at its quantized size, because that is how the fused ker
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
+from engine.graph import all_graphs, constant_of, subgraphs, tensor_types
 from engine.measure.macs import Shape, macs_of
 
 #: initializers up to this size may hold a shape, so that inference needs to see their values
@@ -59,11 +60,12 @@ class Tensors:
     shapes: dict[str, Shape] = field(default_factory=dict)
     itemsizes: dict[str, float] = field(default_factory=dict)
 
-    def add(self, name: str, element: int, shape: Shape | None) -> None:
+    def add(self, name: str, element: int, shape: Sequence[int | str | None] | None) -> None:
         if element:
-            self.itemsizes[name] = _itemsize(element)
-        if shape is not None:
-            self.shapes[name] = shape
+            self.itemsizes[name] = itemsize(element)
+        sizes = tuple(size for size in shape or () if isinstance(size, int))
+        if shape is not None and len(sizes) == len(shape):
+            self.shapes[name] = sizes
 
     def bytes_of(self, name: str) -> float | None:
         if name not in self.shapes or name not in self.itemsizes:
@@ -77,7 +79,7 @@ def count(model: ModelProto, batch: int = 1) -> Complexity:
     nodes = list(_costs(inferred.graph, Tensors()))
     return Complexity(
         macs=_total(node.macs for node in nodes),
-        parameters=sum(prod(tensor.dims) for graph in _graphs(model.graph) for tensor in graph.initializer),
+        parameters=sum(prod(tensor.dims) for graph in all_graphs(model.graph) for tensor in graph.initializer),
         bytes_moved=_total(node.bytes_moved for node in nodes),
         nodes=nodes,
     )
@@ -144,20 +146,18 @@ def _costs(graph: GraphProto, outer: Tensors) -> Iterator[NodeCost]:
             bytes_moved=_bytes_moved(node, tensors),
             shape=None if shape is None else list(shape),
         )
-        for body in _bodies(node):
+        for body in subgraphs(node):
             yield from _costs(body, tensors)
 
 
 def _tensors(graph: GraphProto, outer: Tensors) -> Tensors:
     tensors = Tensors(dict(outer.shapes), dict(outer.itemsizes))
-    for value in (*graph.value_info, *graph.output, *graph.input):
-        tensors.add(value.name, value.type.tensor_type.elem_type, _shape(value))
-    for tensor in graph.initializer:
-        tensors.add(tensor.name, tensor.data_type, tuple(tensor.dims))
+    for name, known in tensor_types(graph).items():
+        tensors.add(name, known.element, known.shape)
     for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
-                tensors.add(node.output[0], attribute.t.data_type, tuple(attribute.t.dims))
+        constant = constant_of(node)
+        if constant is not None:
+            tensors.add(node.output[0], constant.data_type, tuple(constant.dims))
     _count_quantized_at_their_size(graph, tensors.itemsizes)
     return tensors
 
@@ -174,7 +174,7 @@ def _count_quantized_at_their_size(graph: GraphProto, itemsizes: dict[str, float
 
 
 def _bytes_moved(node: NodeProto, tensors: Tensors) -> int | None:
-    if node.op_type in MOVES_NOTHING or any(True for _ in _bodies(node)):
+    if node.op_type in MOVES_NOTHING or any(True for _ in subgraphs(node)):
         return 0
     sizes = [tensors.bytes_of(name) for name in (*node.input, *node.output) if name]
     known = [size for size in sizes if size is not None]
@@ -187,32 +187,7 @@ def _total(values: Iterable[int | None]) -> int | None:
     return sum(present) if len(present) == len(known) else None
 
 
-def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    yield graph
-    for node in graph.node:
-        for body in _bodies(node):
-            yield from _graphs(body)
-
-
-def _bodies(node: NodeProto) -> Iterator[GraphProto]:
-    for attribute in node.attribute:
-        if attribute.type == AttributeProto.GRAPH:
-            yield attribute.g
-        elif attribute.type == AttributeProto.GRAPHS:
-            yield from attribute.graphs
-
-
-def _shape(value: ValueInfoProto) -> Shape | None:
-    kind: TypeProto = value.type
-    if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
-        return None
-    dimensions = kind.tensor_type.shape.dim
-    if not all(dimension.HasField("dim_value") for dimension in dimensions):
-        return None
-    return tuple(dimension.dim_value for dimension in dimensions)
-
-
-def _itemsize(element: int) -> float:
+def itemsize(element: int) -> float:
     if element in HALF_BYTE:
         return 0.5
     try:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from engine.measure.pinning import pin_to_cores
-from engine.measure.session import open_session, output_names, session_options
+from engine.measure.session import open_session, output_names, shared_options
 from engine.measure.spec import (
     LatencySpec,
     LoadSpec,
@@ -34,7 +34,7 @@ Result = dict[str, Any]
 
 
 def load(spec: LoadSpec) -> Result:
-    session = open_session(Path(spec.model), spec.device, session_options(spec.threads))
+    session = open_session(Path(spec.model), spec.device, shared_options(spec.threads))
     return {
         "inputs": [[value.name, value.type, value.shape] for value in session.get_inputs()],
         "outputs": [[value.name, value.type, value.shape] for value in session.get_outputs()],
@@ -45,12 +45,10 @@ def latency(spec: LatencySpec) -> Result:
     pin_to_cores(spec.threads)
     feeds, models = read_feeds(Path(spec.feeds)), [spec.model, *spec.rivals]
     sessions, load_ms, first_run_ms = {}, {}, {}
-    open_session(
-        Path(models[spec.order[0]]), spec.device, session_options(spec.threads)
-    )  # pays for the runtime's start
+    open_session(Path(models[spec.order[0]]), spec.device, shared_options(spec.threads))  # pays for the runtime's start
     for slot in spec.order:
         with stopwatch(load_ms, slot):
-            sessions[slot] = open_session(Path(models[slot]), spec.device, session_options(spec.threads))
+            sessions[slot] = open_session(Path(models[slot]), spec.device, shared_options(spec.threads))
         with stopwatch(first_run_ms, slot):
             sessions[slot].run(output_names(sessions[slot]), feeds)
     runs = [_runner(sessions[slot], feeds) for slot in range(len(models))]
@@ -89,7 +87,7 @@ def memory(spec: MemorySpec) -> Result:
 
 
 def _peak_bytes(spec: MemorySpec) -> int:
-    session = open_session(Path(spec.model), spec.device, session_options(spec.threads))
+    session = open_session(Path(spec.model), spec.device, shared_options(spec.threads))
     feeds = read_feeds(Path(spec.feeds))
     for _ in range(spec.runs):
         session.run(output_names(session), feeds)
@@ -99,17 +97,17 @@ def _peak_bytes(spec: MemorySpec) -> int:
 def outputs(spec: OutputsSpec) -> Result:
     from engine.measure.collect import collect_outputs  # what it needs would weigh on the memory probe
 
-    session = open_session(Path(spec.model), spec.device, session_options(spec.threads))
+    session = open_session(Path(spec.model), spec.device, shared_options(spec.threads))
     return collect_outputs(session, Path(spec.samples), batch_size=spec.batch_size, folder=Path(spec.folder))
 
 
 def profile(spec: ProfileSpec) -> Result:
     """The first session writes the executed graph, the second one is profiled; saving must not slow it down."""
     pin_to_cores(spec.threads)
-    saving = session_options(spec.threads)
+    saving = shared_options(spec.threads)
     saving.optimized_model_filepath = spec.executed
     open_session(Path(spec.model), spec.device, saving)
-    profiling = session_options(spec.threads)
+    profiling = shared_options(spec.threads)
     profiling.enable_profiling, profiling.profile_file_prefix = True, spec.prefix
     session = open_session(Path(spec.model), spec.device, profiling)
     run = _runner(session, read_feeds(Path(spec.feeds)))
