@@ -31,10 +31,13 @@ DataLike: TypeAlias = ModelLike | Mapping[str, Any]
 
 
 class Strop:
-    """A service that optimizes ONNX models."""
+    """A service that optimizes ONNX models.
 
-    def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None) -> None:
-        self._transport = Transport(url, api_key, f"strop/{VERSION}")
+    A service that was there and is gone is waited for, `patience_seconds` long; one never seen, two seconds at most.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None, *, patience_seconds: float = 60.0) -> None:
+        self._transport = Transport(url, api_key, f"strop/{VERSION}", patience_seconds)
 
     @property
     def url(self) -> str:

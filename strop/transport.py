@@ -17,7 +17,6 @@ from strop.errors import Unreachable, error_for
 from strop.models import Event, Problem
 
 FIRST_PATIENCE_SECONDS = 2.0
-PATIENCE_SECONDS = 60.0
 ANSWER_SECONDS = 60.0
 STREAM_SILENCE_SECONDS = 45.0  # the service sends a comment every 15
 LONGEST_PAUSE_SECONDS = 5.0
@@ -44,8 +43,9 @@ class Backoff:
 
 
 class Transport:
-    def __init__(self, url: str, api_key: str | None, user_agent: str) -> None:
+    def __init__(self, url: str, api_key: str | None, user_agent: str, patience_seconds: float) -> None:
         self.url = url.rstrip("/")
+        self._patience_seconds = patience_seconds
         headers = {"User-Agent": user_agent}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
@@ -115,7 +115,8 @@ class Transport:
                     yield Event(seq=int(message.id), type=message.event, data=data)
 
     def backoff(self) -> Backoff:
-        return Backoff(PATIENCE_SECONDS if self._reached else FIRST_PATIENCE_SECONDS)
+        first = min(FIRST_PATIENCE_SECONDS, self._patience_seconds)
+        return Backoff(self._patience_seconds if self._reached else first)
 
     def _send(self, request: httpx2.Request, *, repeatable: bool, stream: bool = False) -> httpx2.Response:
         backoff = self.backoff()
