@@ -17,8 +17,9 @@ class Server(socketserver.ThreadingTCPServer):
     """One thread a connection; that the other side goes away is no news here."""
 
     def handle_error(self, *_: object) -> None:
-        if not isinstance(sys.exception(), ConnectionError):
-            raise
+        error = sys.exception()
+        if error and not isinstance(error, ConnectionError):
+            raise error
 
 
 class FileServer:
@@ -36,6 +37,16 @@ class FileServer:
     def sha256(self) -> str:
         return self.claimed_sha256 or hashlib.sha256(self.content).hexdigest()
 
+    def first_byte(self, wanted: str, if_range: str | None) -> int:
+        is_same = if_range in (None, f'"{self.sha256}"')
+        return int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and is_same else 0
+
+    def headers(self, first: int) -> dict[str, str]:
+        digest = b64encode(bytes.fromhex(self.sha256)).decode()
+        whole = {"ETag": f'"{self.sha256}"', "Repr-Digest": f"sha-256=:{digest}:"}
+        size = len(self.content)
+        return whole | ({"Content-Range": f"bytes {first}-{size - 1}/{size}"} if first else {})
+
 
 @contextmanager
 def serving(files: FileServer) -> Iterator[str]:
@@ -48,15 +59,8 @@ def serving(files: FileServer) -> Iterator[str]:
             if files.statuses:
                 self._answer(files.statuses.pop(0), b"", {"Retry-After": "0"})
                 return
-            same = self.headers.get("If-Range") in (None, f'"{files.sha256}"')
-            first = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and same else 0
-            headers = {
-                "ETag": f'"{files.sha256}"',
-                "Repr-Digest": f"sha-256=:{b64encode(bytes.fromhex(files.sha256)).decode()}:",
-            }
-            if first:
-                headers["Content-Range"] = f"bytes {first}-{len(files.content) - 1}/{len(files.content)}"
-            self._answer(206 if first else 200, files.content[first:], headers)
+            first = files.first_byte(wanted, self.headers.get("If-Range"))
+            self._answer(206 if first else 200, files.content[first:], files.headers(first))
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", "0")))

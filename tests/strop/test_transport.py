@@ -42,8 +42,8 @@ def test_an_upload_whose_answer_was_lost_is_not_repeated_silently(tmp_path: Path
     path = tmp_path / "model.onnx"
     path.write_bytes(b"x")
     files = FileServer(JOB)
-    with serving(files) as origin, cut_at_random(origin, seed=1, longest=50, cuts=1) as url, Strop(url) as strop:
-        with pytest.raises(Unreachable):
+    with serving(files) as origin, cut_at_random(origin, seed=1, longest=50, cuts=1) as url:
+        with Strop(url) as strop, pytest.raises(Unreachable):
             strop.upload_model(path)
     assert len(files.requests) == 1
 
