@@ -19,20 +19,9 @@ from engine.measure.macs import Shape, macs_of
 
 #: initializers up to this size may hold a shape, so that inference needs to see their values
 LARGEST_SHAPE_CONSTANT = 1024
-#: operators that only give another name or shape to the same bytes, or that fused kernels absorb
-MOVES_NOTHING = {
-    "Constant",
-    "Dropout",
-    "Flatten",
-    "Identity",
-    "Reshape",
-    "Shape",
-    "Size",
-    "Squeeze",
-    "Unsqueeze",
-    "QuantizeLinear",
-    "DequantizeLinear",
-}
+#: operators that only give another name or shape to the same bytes
+VIEWS = {"Constant", "Dropout", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"}
+CONVERSIONS = {"QuantizeLinear", "DequantizeLinear"}
 HALF_BYTE = {TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1}
 
 
@@ -174,7 +163,12 @@ def _count_quantized_at_their_size(graph: GraphProto, itemsizes: dict[str, float
 
 
 def _bytes_moved(node: NodeProto, tensors: Tensors) -> int | None:
-    if node.op_type in MOVES_NOTHING or any(True for _ in subgraphs(node)):
+    return 0 if node.op_type in CONVERSIONS else bytes_moved(node, tensors)
+
+
+def bytes_moved(node: NodeProto, tensors: Tensors) -> int | None:
+    """What a node reads and writes; the nodes inside of a branch or loop count for themselves."""
+    if node.op_type in VIEWS or any(True for _ in subgraphs(node)):
         return 0
     sizes = [tensors.bytes_of(name) for name in (*node.input, *node.output) if name]
     known = [size for size in sizes if size is not None]

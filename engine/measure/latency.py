@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from engine.measure.intervals import speedup_interval
-from engine.measure.launch import MOST_SECONDS, run_probe
-from engine.measure.spec import Feeds, LatencySpec, write_feeds
+from engine.measure.probe.launch import MOST_SECONDS, run_probe
+from engine.measure.probe.spec import Feeds, LatencySpec, write_feeds
 from engine.measure.spread import median_interval
 from engine.recipe import Target
 from engine.report import Interval, Latency, LatencySeries

@@ -6,9 +6,9 @@ It includes the interpreter, NumPy and ONNX Runtime itself, some 50 MB, as any p
 import tempfile
 from pathlib import Path
 
-from engine.measure.launch import run_probe
 from engine.measure.lock import HostLock
-from engine.measure.spec import Feeds, MemorySpec, write_feeds
+from engine.measure.probe.launch import run_probe
+from engine.measure.probe.spec import Feeds, MemorySpec, write_feeds
 from engine.recipe import Target
 
 RUNS = 3  #: the arena has then seen every size it will be asked for

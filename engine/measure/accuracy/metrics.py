@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.measure.decisions import Decision
+from engine.measure.accuracy.decisions import Decision
 from engine.recipe import Metric
 
 

@@ -8,8 +8,8 @@ AUTO otherwise                                       sqnr
 import numpy as np
 
 from engine.errors import DataRejected
-from engine.measure.decisions import Decision, decision_for_labels, decision_without_labels, plain
-from engine.measure.metrics import MEASURES
+from engine.measure.accuracy.decisions import Decision, decision_for_labels, decision_without_labels, plain
+from engine.measure.accuracy.metrics import MEASURES
 from engine.recipe import Metric
 
 AGAINST_ORIGINAL = {Metric.AGREEMENT, Metric.SQNR}  #: labels or not

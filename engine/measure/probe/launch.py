@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.errors import StepFailed
 from engine.measure.lock import HostLock
-from engine.measure.spec import Spec, write_spec
+from engine.measure.probe.spec import Spec, write_spec
 
 LOOK_S = 0.05  #: how often a waiting measurement of another job is looked for
 MOST_SECONDS = 1800.0

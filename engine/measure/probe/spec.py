@@ -71,7 +71,8 @@ class ProfileSpec(Spec):
     kind: ClassVar[str] = "profile"
     feeds: str
     warm_up: int
-    runs: int
+    runs: int  #: at most, after the warm-up
+    seconds: float  #: after which no further run begins
     executed: str  #: .onnx to write
     prefix: str  #: of the trace's file
 

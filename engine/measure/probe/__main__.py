@@ -1,7 +1,7 @@
 """One measurement in a fresh process: `python -I -m engine.measure.probe SPEC.json RESULT.json`.
 
 A user's model runs in ONNX Runtime only here (and in calibration), so that a native crash takes one trial with it and
-not the job. Nothing is caught: an error ends the process, and `engine.measure.launch` says what became of it.
+not the job. Nothing is caught: an error ends the process, and `engine.measure.probe.launch` says what became of it.
 """
 
 import json
@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.measure.pinning import pin_to_cores
-from engine.measure.session import open_session, output_names, shared_options
-from engine.measure.spec import (
+from engine.measure.probe.pinning import pin_to_cores
+from engine.measure.probe.spec import (
     LatencySpec,
     LoadSpec,
     MemorySpec,
@@ -28,7 +27,8 @@ from engine.measure.spec import (
     read_feeds,
     read_spec,
 )
-from engine.measure.timing import time_in_turns
+from engine.measure.probe.timing import time_in_turns
+from engine.measure.session import open_session, output_names, shared_options
 
 Result = dict[str, Any]
 
@@ -95,7 +95,7 @@ def _peak_bytes(spec: MemorySpec) -> int:
 
 
 def outputs(spec: OutputsSpec) -> Result:
-    from engine.measure.collect import collect_outputs  # what it needs would weigh on the memory probe
+    from engine.measure.probe.collect import collect_outputs  # what it needs would weigh on the memory probe
 
     session = open_session(Path(spec.model), spec.device, shared_options(spec.threads))
     return collect_outputs(session, Path(spec.samples), batch_size=spec.batch_size, folder=Path(spec.folder))
@@ -111,7 +111,10 @@ def profile(spec: ProfileSpec) -> Result:
     profiling.enable_profiling, profiling.profile_file_prefix = True, spec.prefix
     session = open_session(Path(spec.model), spec.device, profiling)
     run = _runner(session, read_feeds(Path(spec.feeds)))
-    for _ in range(spec.warm_up + spec.runs):
+    deadline = time.perf_counter() + spec.seconds
+    for done in range(spec.warm_up + spec.runs):
+        if done > spec.warm_up and time.perf_counter() > deadline:
+            break
         run()
     return {"trace": session.end_profiling()}
 

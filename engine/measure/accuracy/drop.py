@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.measure.metrics import Measure
+from engine.measure.accuracy.metrics import Measure
 from engine.report import Interval
 
 RESAMPLES = 2000

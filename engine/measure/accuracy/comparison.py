@@ -14,13 +14,13 @@ import numpy as np
 
 from engine.data import Samples, save_samples
 from engine.errors import DataRejected, StepFailed, shown
-from engine.measure.choice import AGAINST_ORIGINAL, choose_metric
-from engine.measure.decisions import Decision, plain
-from engine.measure.drop import Scores, block_of_each, drop_interval, values_of
-from engine.measure.launch import run_probe
+from engine.measure.accuracy.choice import AGAINST_ORIGINAL, choose_metric
+from engine.measure.accuracy.decisions import Decision, plain
+from engine.measure.accuracy.drop import Scores, block_of_each, drop_interval, values_of
+from engine.measure.accuracy.metrics import MEASURES, Batch, Measure, in_decibels, noise_and_signal, noise_over_signal
 from engine.measure.lock import HostLock
-from engine.measure.metrics import MEASURES, Batch, Measure, in_decibels, noise_and_signal, noise_over_signal
-from engine.measure.spec import OutputsSpec
+from engine.measure.probe.launch import run_probe
+from engine.measure.probe.spec import OutputsSpec
 from engine.recipe import Metric, Target
 from engine.report import Accuracy, Interval
 
