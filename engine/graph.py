@@ -96,7 +96,7 @@ def operators(model: onnx.ModelProto) -> Counter[str]:
     )
 
 
-def attribute(node: onnx.NodeProto, name: str, default: object) -> object:
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     """Value of an attribute, or what the standard says when it is left out."""
     for entry in node.attribute:
         if entry.name == name:
@@ -127,14 +127,6 @@ def outer_names(graph: onnx.GraphProto) -> set[str]:
         for nested in all_graphs(inner)
         for name in itertools.chain(*(child.input for child in nested.node), (value.name for value in nested.output))
     }
-
-
-def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the shapes that can be inferred; as it was where inference itself fails."""
-    try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError, DecodeError):
-        return model
 
 
 @dataclass(frozen=True)

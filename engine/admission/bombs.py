@@ -11,29 +11,14 @@ import onnx
 
 from engine.admission.tensors import BITS
 from engine.errors import ModelRejected, shown
-from engine.graph import TensorType, all_graphs, inferred, tensor_types
+from engine.graph import TensorType, all_graphs, tensor_types
+from engine.measure.complexity import infer_shapes
 
-PRODUCERS = [
-    "ConstantOfShape",
-    "Expand",
-    "Tile",
-    "Range",
-    "Resize",
-    "Upsample",
-    "Pad",
-    "OneHot",
-    "RandomNormal",
-    "RandomUniform",
-    "RandomNormalLike",
-    "RandomUniformLike",
-    "EyeLike",
-    "Trilu",
-    "GatherND",
-    "ScatterND",
-    "CenterCropPad",
-    "Col2Im",
-    "MaxUnpool",
-]
+RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+FILLED = ("ConstantOfShape", "EyeLike", "OneHot", *RANDOM)
+COPIED = ("CenterCropPad", "Expand", "Pad", "Range", "Resize", "Tile", "Trilu", "Upsample")
+SCATTERED = ("Col2Im", "GatherND", "MaxUnpool", "ScatterND")
+PRODUCERS = frozenset((*FILLED, *COPIED, *SCATTERED))
 LARGEST_PRODUCT = 1 << 30
 LARGEST_SUM = 4 << 30
 LARGEST_ACTIVATION = 8 << 30
@@ -53,8 +38,7 @@ def check_sizes(model: onnx.ModelProto) -> None:
 
 def _outputs(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, int]]:
     """Each node with the bytes of its outputs, as far as they are known."""
-    flat = onnx.inliner.inline_local_functions(model) if model.functions else model
-    for graph in all_graphs(inferred(flat).graph):
+    for graph in all_graphs(infer_shapes(model).graph):
         types = tensor_types(graph)
         for node in graph.node:
             yield node, sum(_bytes(types[name]) for name in node.output if name in types)

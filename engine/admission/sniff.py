@@ -1,9 +1,9 @@
 """What a file is, by its first bytes: so that a user who uploads the wrong thing is told what it was."""
 
-import zipfile
 from pathlib import Path
 
 from engine.errors import ModelRejected
+from engine.zips import open_archive
 
 EXPORT = "Export the model to ONNX, for instance with torch.onnx.export, tf2onnx or skl2onnx, and upload that file."
 
@@ -29,7 +29,6 @@ MAGIC: dict[bytes, str] = {
     b"{": "a JSON file",
 }
 AT_FOUR: dict[bytes, str] = {b"ORTM": "a model in ONNX Runtime's own format", b"TFL3": "a TensorFlow Lite model"}
-TORCH_MEMBERS = ("data.pkl", "constants.pkl", ".pkl")
 
 
 def check_magic(path: Path) -> None:
@@ -39,8 +38,8 @@ def check_magic(path: Path) -> None:
     if not head:
         raise ModelRejected("model_not_onnx", "The file is empty.", EXPORT)
     found = describe(head)
-    if is_zip(path) and _is_torch_archive(path):
-        found = "a PyTorch checkpoint (a zip with a pickle inside)"
+    if _is_zip(path) and _holds_pickle(path):
+        found = "a PyTorch checkpoint, a zip with a pickle inside"
     if found is not None:
         code = "model_is_pickle" if "pickle" in found else "model_not_onnx"
         raise ModelRejected(code, f"The file is {found}, not an ONNX model.", EXPORT)
@@ -58,15 +57,16 @@ def describe(head: bytes) -> str | None:
     )
 
 
-def is_zip(path: Path) -> bool:
-    """Whether the file begins as a zip archive does."""
+def is_bundle(path: Path) -> bool:
+    """Whether the file is a zip archive that may hold a model and its data files."""
+    return _is_zip(path) and not _holds_pickle(path)
+
+
+def _is_zip(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
 
-def _is_torch_archive(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(TORCH_MEMBERS) for name in archive.namelist())
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        return False
+def _holds_pickle(path: Path) -> bool:
+    with open_archive(path, ModelRejected) as archive:
+        return any(member.name.endswith(".pkl") for member in archive.members)

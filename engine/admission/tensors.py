@@ -40,7 +40,7 @@ def check_tensors(model: onnx.ModelProto, companions: Mapping[str, Path]) -> Non
     """Check each tensor of the model, wherever it stands."""
     external = 0
     for tensor in all_tensors(model):
-        size = _declared_bytes(tensor)
+        size = declared_bytes(tensor)
         if is_external(tensor):
             _check_external(tensor, size, companions)
             external += size
@@ -84,7 +84,7 @@ def is_external(tensor: onnx.TensorProto) -> bool:
     return tensor.data_location == T.EXTERNAL or bool(tensor.external_data)
 
 
-def _declared_bytes(tensor: onnx.TensorProto) -> int:
+def declared_bytes(tensor: onnx.TensorProto) -> int:
     """Bytes that shape and type call for; text has no fixed size, so its elements are counted."""
     if any(size < 0 for size in tensor.dims) or math.prod(tensor.dims) > MOST_ELEMENTS:
         raise _lies(tensor, f"declares the shape {list(tensor.dims)[:8]}")

@@ -3,7 +3,7 @@
 Every error says which array it is about and how to mend it.
 """
 
-from engine.data.fit import fit_samples, open_samples
+from engine.data.fit import fit_samples, is_feedable, open_samples
 from engine.data.handover import load_samples, save_samples
 from engine.data.npz import open_arrays
 from engine.data.samples import Feeds, Samples
@@ -13,6 +13,7 @@ __all__ = [
     "Feeds",
     "Samples",
     "fit_samples",
+    "is_feedable",
     "load_samples",
     "open_arrays",
     "open_samples",

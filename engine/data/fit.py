@@ -131,8 +131,14 @@ def _kinds(dtype: np.dtype) -> str:
     return {"i": "iu", "u": "iu"}.get(dtype.kind, dtype.kind)
 
 
+def is_feedable(tensor: TensorInfo) -> bool:
+    """Whether an .npz array can hold values of this input."""
+    return tensor.dtype == STRING or tensor.dtype in FEEDABLE
+
+
 def check_feedable(tensor: TensorInfo) -> None:
-    if tensor.dtype != STRING and tensor.dtype not in FEEDABLE:
+    """Refuse an input that no array can feed."""
+    if not is_feedable(tensor):
         detail = f"Input {shown(tensor.name)} is of the type {tensor.dtype}, which no .npz array can hold."
         raise DataRejected(
             "input_type_unsupported", detail, "Export the model with inputs of an ordinary numeric type."

@@ -1,0 +1,175 @@
+"""The surgery: QuantizeLinear and DequantizeLinear around what the plan names.
+
+    before     Conv ───────────────── x ── readers
+    after      Conv ── x_float ─ Q ─ DQ ─ x ── readers
+
+The tensor behind the pair keeps its name, so no reader changes and the outputs of the model stay as they are. ONNX
+Runtime fuses Q, node and DQ into one 8-bit kernel; a runtime that does not know how computes the same in float.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from engine.graph import Names, attribute, drop_unused, replace_list
+from engine.quantize.integers import (
+    FULL_LEVELS,
+    REDUCED_LEVELS,
+    Parameters,
+    QuantizedWeight,
+    activation_parameters,
+    quantize_bias,
+    quantize_constant,
+    quantize_weight,
+    weight_scale,
+    widened_for_bias,
+)
+from engine.quantize.plan import Layer, Plan, carried
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How numbers are stored."""
+
+    signed: bool
+    reduced: bool
+    per_channel: bool
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.int8]:
+        return np.int8 if self.signed else np.uint8
+
+    @property
+    def levels(self) -> int:
+        return REDUCED_LEVELS if self.reduced else FULL_LEVELS
+
+
+def quantized(model: onnx.ModelProto, plan: Plan, ranges: Ranges, form: Format) -> onnx.ModelProto:
+    """A copy of the model with the plan carried out."""
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    _Surgery(copy, plan, ranges, form).operate()
+    drop_unused(copy)
+    return copy
+
+
+def folded(
+    node: onnx.NodeProto, layer: Layer, weights: Mapping[str, onnx.TensorProto]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Weight and bias with the factors of Gemm multiplied in, the bias one value per channel."""
+    weight = numpy_helper.to_array(weights[layer.weight])
+    bias = None if layer.bias is None else numpy_helper.to_array(weights[layer.bias])
+    if node.op_type == "Gemm":
+        weight = weight * np.float32(attribute(node, "alpha", 1.0))
+        bias = None if bias is None else bias * np.float32(attribute(node, "beta", 1.0))
+        replace_list(node.attribute, [entry for entry in node.attribute if entry.name not in ("alpha", "beta")])
+    if bias is not None and layer.axis is not None:
+        bias = np.broadcast_to(bias.ravel(), (weight.shape[layer.axis],))
+    return weight, bias
+
+
+class _Surgery:
+    def __init__(self, model: onnx.ModelProto, plan: Plan, ranges: Ranges, form: Format) -> None:
+        self.graph = model.graph
+        self.plan = plan
+        self.form = form
+        self.names = Names.of(model)
+        self.weights = {weight.name: weight for weight in model.graph.initializer}
+        self.parameters = {
+            name: activation_parameters(*ranges[owner], form.dtype) for name, owner in plan.owners.items()
+        }
+        self.nodes: list[onnx.NodeProto] = []
+        self.renamed: dict[str, str] = {}  #: inputs of the graph and constants, as quantized nodes read them
+        self.stored: dict[tuple[object, ...], str] = {}  #: weights that are already there
+
+    def operate(self) -> None:
+        for value in self.graph.input:
+            if value.name in self.plan.owners:
+                self.renamed[value.name] = self._pair(value.name, self.names.fresh(f"{value.name}_dequantized"))
+        for name in sorted(self.plan.constants):
+            self.renamed[name] = self._constant(name)
+        for node in self.graph.node:
+            self._operate_on(node)
+        replace_list(self.graph.node, self.nodes)
+
+    def _operate_on(self, node: onnx.NodeProto) -> None:
+        if self.plan.covers(node):
+            source = node.input[0]
+            for index, name in enumerate(node.input):
+                if name in self.renamed and name in carried(node):
+                    node.input[index] = self.renamed[name]
+            layer = self.plan.layers.get(node.output[0])
+            if layer is not None:
+                self._quantize_layer(node, layer, self.parameters[source])
+        self.nodes.append(node)
+        for index, name in enumerate(node.output):
+            if name in self.plan.owners:
+                node.output[index] = self.names.fresh(f"{name}_float")
+                self._pair(node.output[index], name, self.parameters[name])
+
+    # ── activations ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _pair(self, source: str, target: str, parameters: Parameters | None = None) -> str:
+        """QuantizeLinear and DequantizeLinear from one tensor to another."""
+        parameters = parameters or self.parameters[source]
+        scale = self._store(parameters.scale, f"{target}_scale")
+        zero_point = self._store(parameters.zero_point, f"{target}_zero_point")
+        packed = self.names.fresh(f"{target}_quantized")
+        self.nodes.append(self._node("QuantizeLinear", [source, scale, zero_point], packed))
+        self.nodes.append(self._node("DequantizeLinear", [packed, scale, zero_point], target))
+        return target
+
+    def _constant(self, name: str) -> str:
+        values, parameters = quantize_constant(numpy_helper.to_array(self.weights[name]), self.form.dtype)
+        inputs = [
+            self._store(values, f"{name}_quantized"),
+            self._store(parameters.scale, f"{name}_scale"),
+            self._store(parameters.zero_point, f"{name}_zero_point"),
+        ]
+        target = self.names.fresh(f"{name}_dequantized")
+        self.nodes.append(self._node("DequantizeLinear", inputs, target))
+        return target
+
+    # ── layers ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _quantize_layer(self, node: onnx.NodeProto, layer: Layer, source: Parameters) -> None:
+        weight, bias = folded(node, layer, self.weights)
+        axis = layer.axis if self.form.per_channel else None
+        scale = weight_scale(weight, axis, self.form.levels)
+        if bias is not None:
+            scale = widened_for_bias(scale, bias, source.scale)
+        node.input[1] = self._dequantized(layer.weight, quantize_weight(weight, scale, axis, self.form.levels))
+        if bias is not None and layer.bias is not None:
+            accumulator = np.asarray(source.scale * scale, np.float32)
+            rounded = QuantizedWeight(quantize_bias(bias, accumulator), accumulator, None if axis is None else 0)
+            node.input[2] = self._dequantized(layer.bias, rounded)
+
+    def _dequantized(self, name: str, weight: QuantizedWeight) -> str:
+        """The float view of a stored weight; layers that share a weight share its integers."""
+        key = (name, weight.axis, weight.scale.tobytes())
+        if key not in self.stored:
+            inputs = [
+                self._store(weight.values, f"{name}_quantized"),
+                self._store(weight.scale, f"{name}_scale"),
+                self._store(np.zeros(weight.scale.shape, weight.values.dtype), f"{name}_zero_point"),
+            ]
+            self.stored[key] = self.names.fresh(f"{name}_dequantized")
+            self.nodes.append(self._node("DequantizeLinear", inputs, self.stored[key], weight.axis))
+        return self.stored[key]
+
+    # ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _store(self, values: np.ndarray, wish: str) -> str:
+        name = self.names.fresh(wish)
+        self.graph.initializer.append(numpy_helper.from_array(values, name))
+        return name
+
+    def _node(self, operator: str, inputs: list[str], output: str, axis: int | None = None) -> onnx.NodeProto:
+        node = helper.make_node(operator, inputs, [output], name=self.names.fresh(f"{output}_{operator}"))
+        if axis is not None:
+            node.attribute.append(helper.make_attribute("axis", axis))
+        return node

@@ -1,0 +1,54 @@
+"""Dynamic int8 quantization: weights of matrix products in 8 bits, activations quantized while the model runs.
+
+    w_q = round(w / s),   s = max|w| / 127          per output channel
+
+Pays on CPUs for models of large matrix products (transformers, MLPs), whose activations vary too much for ranges that
+were learned once; needs no calibration data. Convolutions and recurrent layers stay float.
+"""
+
+from pathlib import Path
+
+import onnx
+
+from engine.graph import load, save
+from engine.quantize.dynamic import dynamically_quantized, products
+from engine.quantize.prepare import prepared
+from engine.quantize.qdq import Format
+from engine.quantize.refusal import refusal
+from engine.recipe import Activations, QuantizeDynamic, Range
+from engine.steps.base import Skipped, StepContext, Variant
+
+
+def refuse(model: onnx.ModelProto) -> str | None:
+    """Why there is no matrix product to quantize."""
+    return refusal(model, ("Gemm", "MatMul"))
+
+
+def run(step: QuantizeDynamic, model: Path, context: StepContext) -> list[Variant] | Skipped:
+    """One file per range of weights worth trying, the most promising first."""
+    if step.activations is Activations.SIGNED:
+        return Skipped("activations that are quantized as the model runs are always unsigned")
+    graph = refuse(load(model)) or prepared(model, context.calibration, context.folder)
+    if isinstance(graph, str):
+        return Skipped(graph)
+    if not products(graph):
+        return Skipped("none of its matrix products has a constant float32 weight of 1024 values or more")
+    variants = []
+    for options in _options(step, saturates=context.saturates):
+        form = Format(signed=False, reduced=options.weight_range is Range.REDUCED, per_channel=options.per_channel)
+        path = save(dynamically_quantized(graph, form), context.folder / f"dynamic-{len(variants)}.onnx")
+        variants.append(Variant(path, options, _label(options)))
+    return variants
+
+
+def _options(step: QuantizeDynamic, *, saturates: bool) -> list[QuantizeDynamic]:
+    """The step with every `auto` decided, the most promising choice first."""
+    best = [Range.REDUCED, Range.FULL] if saturates else [Range.FULL]
+    ranges = best if step.weight_range is Range.AUTO else [step.weight_range]
+    chosen = {"activations": Activations.UNSIGNED}
+    return [step.model_copy(update=chosen | {"weight_range": weight_range}) for weight_range in ranges]
+
+
+def _label(step: QuantizeDynamic) -> str:
+    weights = "7-bit weights" if step.weight_range is Range.REDUCED else "8-bit weights"
+    return f"dynamic int8, {weights}" + ("" if step.per_channel else " with one scale per tensor")

@@ -1,0 +1,42 @@
+"""Simplify the graph: the same outputs from fewer nodes.
+
+Constants are folded, a BatchNormalization goes into the convolution before it, nodes without effect such as Identity go
+away, equal initializers become one, functions are inlined, and initializers that old exporters also list as inputs
+become constants. What is folded stays small, so that the file does not grow.
+
+ONNX Runtime does most of this itself when it loads a model, so little time is won; but files get smaller, load faster,
+and quantization finds whole convolutions to work on.
+"""
+
+from pathlib import Path
+
+import onnx
+
+from engine.graph import load, operators, save
+from engine.recipe import SimplifyGraph
+from engine.simplify import simplified
+from engine.steps.base import Skipped, StepContext, Variant
+
+NOTHING = "the graph has nothing to fold, fuse or drop"
+MOST_GROWTH = 1.01
+
+
+def refuse(model: onnx.ModelProto) -> str | None:
+    """Any graph with nodes may turn out to have something to simplify; `run` finds out."""
+    return None if model.graph.node else "the graph has no nodes"
+
+
+def run(step: SimplifyGraph, model: Path, context: StepContext) -> list[Variant] | Skipped:
+    """One simpler file, or the reason why there is none."""
+    before = load(model)
+    reason = refuse(before)
+    if reason is not None:
+        return Skipped(reason)
+    after = simplified(before)
+    if after is None:
+        return Skipped("the simplifier does not know an operator of this graph")
+    if after.ByteSize() > before.ByteSize() * MOST_GROWTH:
+        return Skipped("folding its constants would make the file larger")
+    if operators(after) == operators(before) and len(after.graph.initializer) >= len(before.graph.initializer):
+        return Skipped(NOTHING)
+    return [Variant(save(after, context.folder / "simplified.onnx"), step, "simplified graph")]
