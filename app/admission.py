@@ -14,6 +14,7 @@ from app import errors
 from app.database import File, FileState, Worker
 from app.errors import Fault, Kind, Problem
 from app.events import clock
+from app.ids import is_id
 from engine.recipe import Data, Device, JobRequest, Metric
 from engine.report import ArrayInfo, DatasetSummary, ModelSummary, StepFit, TensorInfo
 
@@ -60,7 +61,7 @@ def _dataset(session: Session, file_id: str, pointer: str) -> DatasetSummary:
 def _ready_file(session: Session, file_id: str, kind: str, pointer: str, kinds: tuple[Kind, Kind, Kind]) -> File:
     unknown, unready, rejected = kinds
     rows = select(File).where(File.id == file_id, File.kind == kind).with_for_update(read=True, of=File)
-    file = session.scalar(rows) if file_id.isascii() and file_id.isprintable() else None
+    file = session.scalar(rows) if is_id(file_id) else None
     if file is None:
         raise Problem(unknown, f"No {kind} has this id.", [Fault(pointer, f"no {kind} has this id")])
     if file.state == FileState.INSPECTING:

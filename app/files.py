@@ -12,7 +12,8 @@ from app import blobs, pages
 from app.database import FINAL, Database, File, FileState, Job, JobState
 from app.errors import FILE_IN_USE, NOT_FOUND, Problem
 from app.events import clock
-from app.jobs import OPTIMIZE, enqueue, new_id
+from app.ids import is_id, new_id
+from app.jobs import OPTIMIZE, enqueue
 from app.pages import Page
 from app.queue import Hints
 from app.storage import Storage
@@ -55,6 +56,8 @@ class Files:
 
     def inspection(self, file_id: str) -> tuple[str, int] | None:
         """Id and version of the job that still inspects this file."""
+        if not is_id(file_id):
+            return None
         rows = select(Job.id, Job.version).where(Job.file_id == file_id, Job.work != OPTIMIZE)
         with self._database.read() as session:
             row = session.execute(rows.where(Job.state.not_in(FINAL))).first()
@@ -76,7 +79,7 @@ class Files:
 
 def _find(session: Session, file_id: str, kind: str, *, lock: bool = False) -> File:
     locking = {"of": File} if lock else None
-    file = session.get(File, file_id, with_for_update=locking) if file_id.isascii() and file_id.isprintable() else None
+    file = session.get(File, file_id, with_for_update=locking) if is_id(file_id) else None
     if file is None or file.kind != kind:
         raise Problem(NOT_FOUND, f"There is no {kind} with this id.")
     return file

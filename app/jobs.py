@@ -5,7 +5,6 @@ for is never lost, whatever dies afterwards.
 """
 
 import hashlib
-import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from app.database import FINAL, Artifact, Database, IdempotencyKey, Job, JobEven
 from app.errors import JOB_ALREADY_ENDED, JOB_NOT_ENDED, KEY_REUSED, NOT_FOUND, Problem
 from app.events import append_event, clock, transition
 from app.failpoints import reach
+from app.ids import is_id, new_id
 from app.queue import Hints
 from app.storage import Storage
 from engine.recipe import Device, JobRequest
@@ -44,10 +44,6 @@ class JobView:
     job: Job
     artifacts: frozenset[str]
     trials: list[dict[str, Any]] | None = None
-
-
-def new_id(prefix: str) -> str:
-    return f"{prefix}_{uuid.uuid4().hex[:20]}"
 
 
 def enqueue(session: Session, job: Job) -> str:
@@ -186,7 +182,7 @@ def _remember(session: Session, key: str, digest: str, job_id: str) -> None:
 
 
 def _find(session: Session, job_id: str) -> Job:
-    job = session.get(Job, job_id) if job_id.isascii() and job_id.isprintable() else None
+    job = session.get(Job, job_id) if is_id(job_id) else None
     if job is None or job.work != OPTIMIZE:
         raise Problem(NOT_FOUND, "There is no job with this id.")
     return job

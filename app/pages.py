@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.database import File, Job
 from app.errors import INVALID_CURSOR, Problem
+from app.ids import is_id
 
 Row = TypeVar("Row", File, Job)
 
@@ -42,17 +43,8 @@ def _encode(row: File | Job) -> str:
 def _decode(cursor: str) -> tuple[float, str]:
     try:
         created_at, row_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if (
-            isinstance(created_at, float)
-            and math.isfinite(created_at)
-            and isinstance(row_id, str)
-            and _is_plain(row_id)
-        ):
+        if isinstance(created_at, float) and math.isfinite(created_at) and isinstance(row_id, str) and is_id(row_id):
             return created_at, row_id
     except (binascii.Error, ValueError, TypeError, RecursionError):
         pass
     raise Problem(INVALID_CURSOR, "The cursor could not be read.")
-
-
-def _is_plain(text: str) -> bool:
-    return text.isascii() and text.replace("_", "").isalnum()

@@ -72,11 +72,11 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 
 
 def producer(settings: Settings) -> Celery:
-    """A Celery app that only sends, with little patience."""
+    """A Celery app that only sends, and gives up within about a second."""
     app = Celery("strop")
     shared = celery_settings(settings)
-    options = {**shared["broker_transport_options"], "socket_timeout": 2, "socket_connect_timeout": 1}
-    app.conf.update({**shared, "broker_transport_options": options})
+    impatient = {"socket_timeout": 1, "socket_connect_timeout": 1, "max_retries": 0}
+    app.conf.update({**shared, "broker_transport_options": {**shared["broker_transport_options"], **impatient}})
     return app
 
 

@@ -12,6 +12,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"  # a control character in a name is never meant
+
 
 class Grammar(BaseModel):
     """A frozen part of a request; an unknown field is an error, so that a typo is never ignored."""
@@ -119,7 +121,9 @@ class Data(Grammar):
 
     calibration: str = Field(description="Data set the ranges are learned from.", examples=["dat_0123456789abcdef"])
     evaluation: str | None = Field(None, description="Data set the accuracy is measured on; never learned from.")
-    labels: str | None = Field(None, max_length=200, description="Array of the labels; found by name when left out.")
+    labels: str | None = Field(
+        None, max_length=200, pattern=PRINTABLE, description="Array of the labels; found by name when left out."
+    )
 
 
 class Device(StrEnum):
@@ -161,7 +165,7 @@ class JobRequest(Recipe):
 
     model: str = Field(description="The uploaded model.", examples=["mdl_0123456789abcdef"])
     data: Data | None = Field(None, description="Uploaded samples; without them inputs are made up.")
-    name: str | None = Field(None, max_length=200, description="A name for people.")
+    name: str | None = Field(None, max_length=200, pattern=PRINTABLE, description="A name for people.")
 
     def recipe(self) -> Recipe:
         """The part of the request that the engine reads."""
