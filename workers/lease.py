@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import Row, exists, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database, Job, JobState, Worker
@@ -22,6 +22,8 @@ from app.events import append_event, clock
 from workers.claim import Claim
 
 LOOK_SECONDS = 1.0  # how soon a cancel is seen
+
+SEEN = (Job.state, exists().where(Worker.id == Job.lease_owner).label("serving"))
 
 log = logging.getLogger(__name__)
 
@@ -117,27 +119,26 @@ class Lease:
             }
             if columns and not events:
                 values["version"] = Job.version + 1
-            state = session.scalar(update(Job).where(*self._mine()).values(values).returning(Job.state))
-            for kind, data in events if state else ():
+            row = session.execute(update(Job).where(*self._mine()).values(values).returning(*SEEN)).one_or_none()
+            for kind, data in events if row else ():
                 append_event(session, self._claim.job_id, kind, data)
-        self._learn(state)
-        if state is not None:
+        self._learn(row)
+        if row is not None:
             self._expires, self._renew_at = begun + self._lease_seconds, begun + self._heartbeat_seconds
         self._told(events, columns)
 
     def _look(self) -> None:
-        serving = exists().where(Worker.id == Job.lease_owner)
         with self._database.read() as session:
-            row = session.execute(select(Job.state, serving).where(*self._mine())).one_or_none()
-        self._learn(row[0] if row else None)
-        self._draining = row is not None and not row[1]
+            self._learn(session.execute(select(*SEEN).where(*self._mine())).one_or_none())
 
     def _mine(self) -> tuple[Any, ...]:
         return Job.id == self._claim.job_id, Job.lease_token == self._claim.token
 
-    def _learn(self, state: str | None) -> None:
-        self._taken_away = state is None
-        self._canceling = state == JobState.CANCELING
+    def _learn(self, row: Row[str, bool] | None) -> None:
+        self._taken_away = row is None
+        if row is not None:
+            state, serving = row
+            self._canceling, self._draining = state == JobState.CANCELING, not serving
 
     def _told(self, events: list[tuple[str, Mapping[str, Any]]], columns: dict[str, Any]) -> None:
         with self._changed:

@@ -38,14 +38,13 @@ def nothing_is_left(workplace: Workplace) -> object:
     """Whatever happens in a test: no process and no folder of an attempt survives it."""
     yield
     assert folders(workplace) == []
-    assert survivors() == []
+    assert survivors(workplace) == []
 
 
-def survivors() -> list[psutil.Process]:
-    """Descendants of this process that are children of the stand-in, by whatever way they tried to leave."""
-    return [
-        process for process in psutil.Process().children(recursive=True) if "child.py" in " ".join(process.cmdline())
-    ]
+def survivors(workplace: Workplace) -> list[psutil.Process]:
+    """Every process anywhere that was started for an attempt here, by whatever way it tried to leave."""
+    processes = [psutil.Process(pid) for pid in psutil.pids() if str(workplace.attempts) in str(command_line(pid))]
+    return [process for process in processes if process.is_running()]
 
 
 def meanwhile(act: Callable[[], object], until: Callable[[], bool]) -> threading.Thread:
@@ -164,11 +163,10 @@ def test_a_cancel_ends_the_whole_tree_and_keeps_the_best_so_far(workplace: Workp
 
 
 def test_a_daemon_that_left_the_group_is_found_and_ended(workplace: Workplace) -> None:
-    before = set(psutil.pids())
     job_id = add_job(workplace, Act.DAEMON)
     work(workplace)
     assert job(workplace, job_id).state == "succeeded"
-    assert not [pid for pid in set(psutil.pids()) - before if "child.py" in " ".join(command_line(pid))]
+    assert survivors(workplace) == []
 
 
 def test_a_child_that_does_not_exit_after_its_result_is_ended(workplace: Workplace) -> None:
@@ -239,14 +237,16 @@ def test_a_full_disk_ends_the_job_with_a_remedy(workplace: Workplace) -> None:
 def test_the_child_gets_no_secret_and_no_variable_of_ours(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STROP_DATABASE_URL", "postgresql://user:secret@host/db")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("STROP_DATABASE_URL", "postgresql://user:canary@host/db")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
     seen: dict[str, str] = {}
     job_id = add_job(workplace, Act.WORK)
-    meanwhile(lambda: seen.update(survivors()[0].environ()), lambda: bool(events(workplace, job_id, "progress")))
+    meanwhile(
+        lambda: seen.update(survivors(workplace)[0].environ()), lambda: bool(events(workplace, job_id, "progress"))
+    )
     run(workplace, taken(workplace), lambda: bool(seen))
     assert MARK in seen
-    assert "secret" not in str(seen)
+    assert "canary" not in str(seen)
     assert seen["ORT_DISABLE_TELEMETRY"] == "1"
 
 
