@@ -73,7 +73,7 @@ def _round(runs: Sequence[Run], turns: Sequence[int], order: Sequence[int]) -> l
 
 
 def precise(samples: np.ndarray, precision: float) -> bool:
-    """Is the 95 % interval of each median ratio to the first model narrower than this?"""
-    ratios = np.log(samples[:, :1] / samples[:, 1:])
+    """Is the 95 % interval of each median ratio to the first model (of a lone model's median) narrower than this?"""
+    ratios = np.log(samples[:, :1] / samples[:, 1:]) if samples.shape[1] > 1 else np.log(samples)
     widths = [interval.high - interval.low for interval in map(median_interval, ratios.T)]
     return all(width < precision for width in widths)
