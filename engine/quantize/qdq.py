@@ -1,10 +1,11 @@
 """The surgery: QuantizeLinear and DequantizeLinear around what the plan names.
 
-    before     Conv ───────────────── x ── readers
-    after      Conv ── x_float ─ Q ─ DQ ─ x ── readers
+    behind a layer         Conv ── x_float ─ Q ─ DQ ─ x ── all readers
+    behind a float node    LayerNormalization ── x ─┬─────────────────────── float readers
+                                                    └─ Q ─ DQ ─ x_dequantized ── 8-bit readers
 
-The tensor behind the pair keeps its name, so no reader changes and the outputs of the model stay as they are. ONNX
-Runtime fuses Q, node and DQ into one 8-bit kernel; a runtime that does not know how computes the same in float.
+Behind a layer the tensor after the pair keeps the name, so no reader changes and the outputs of the model stay as they
+are. ONNX Runtime fuses DQ, node and Q into one 8-bit kernel; a runtime that cannot computes the same in float.
 """
 
 from collections.abc import Mapping
@@ -83,13 +84,14 @@ class _Surgery:
             name: activation_parameters(*ranges[owner], form.dtype) for name, owner in plan.owners.items()
         }
         self.nodes: list[onnx.NodeProto] = []
-        self.renamed: dict[str, str] = {}  #: inputs of the graph and constants, as quantized nodes read them
+        self.renamed: dict[str, str] = {}  #: float tensors and constants, as quantized nodes read them
         self.stored: dict[tuple[object, ...], str] = {}  #: weights that are already there
 
     def operate(self) -> None:
         for value in self.graph.input:
             if value.name in self.plan.owners:
-                self.renamed[value.name] = self._pair(value.name, self.names.fresh(f"{value.name}_dequantized"))
+                target = self.names.fresh(f"{value.name}_dequantized")
+                self.renamed[value.name] = self._pair(value.name, target, self.parameters[value.name])
         for name in sorted(self.plan.constants):
             self.renamed[name] = self._constant(name)
         for node in self.graph.node:
@@ -107,15 +109,18 @@ class _Surgery:
                 self._quantize_layer(node, layer, self.parameters[source])
         self.nodes.append(node)
         for index, name in enumerate(node.output):
-            if name in self.plan.owners:
+            if name not in self.plan.owners:
+                continue
+            if self.plan.covers(node):
                 node.output[index] = self.names.fresh(f"{name}_float")
                 self._pair(node.output[index], name, self.parameters[name])
+            else:
+                self.renamed[name] = self._pair(name, self.names.fresh(f"{name}_dequantized"), self.parameters[name])
 
     # ── activations ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _pair(self, source: str, target: str, parameters: Parameters | None = None) -> str:
+    def _pair(self, source: str, target: str, parameters: Parameters) -> str:
         """QuantizeLinear and DequantizeLinear from one tensor to another."""
-        parameters = parameters or self.parameters[source]
         scale = self._store(parameters.scale, f"{target}_scale")
         zero_point = self._store(parameters.zero_point, f"{target}_zero_point")
         packed = self.names.fresh(f"{target}_quantized")

@@ -39,9 +39,7 @@ def run(step: QuantizeStatic, model: Path, context: StepContext) -> list[Variant
     if isinstance(graph, str):
         return Skipped(graph)
     if not plan(graph).layers:
-        return Skipped(
-            "none of its Conv, Gemm and MatMul nodes has float32 weights that are constants of the main graph"
-        )
+        return Skipped("no Conv, Gemm or MatMul of the main graph has constant float32 weights")
     samples = context.calibration.first(step.samples)
     calibrator = Calibrator(graph, samples, context.folder, context.target.threads, context.pause)
     planned, ranges = _finite_plan(graph, calibrator)
