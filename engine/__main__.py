@@ -13,9 +13,11 @@ from pathlib import Path
 
 from engine.confine import confine
 from engine.errors import EngineError
-from engine.events import Emit, claim_standard_output
+from engine.events import claim_standard_output
 from engine.measure.lock import HostLock
 from engine.protocol import EngineRequest, Failed, Fault, Stage
+from engine.surroundings import Surroundings
+from engine.works import WORKS
 
 CRASHED = 70  #: BSD's EX_SOFTWARE: an error of ours that nobody foresaw
 OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -31,7 +33,7 @@ def main(folder: str) -> int:
     sandbox = confine(attempt, request.confinement, supervisor) if request.confinement else "none"
     _move_into(attempt / "work")
     emit(Stage(stage="starting", sandbox=sandbox))
-    return _work(request, attempt, lock, emit, sandbox)
+    return _work(request, Surroundings(attempt, lock, emit, sandbox))
 
 
 def _move_into(work: Path) -> None:
@@ -41,12 +43,11 @@ def _move_into(work: Path) -> None:
     os.environ.update(HOME=str(work), TMPDIR=str(work), ORT_DISABLE_TELEMETRY="1")
 
 
-def _work(request: EngineRequest, attempt: Path, lock: HostLock, emit: Emit, sandbox: str) -> int:
+def _work(request: EngineRequest, here: Surroundings) -> int:
     """The one place where any error ends: each becomes an event or a traceback."""
-    from engine.works import WORKS  # imports NumPy, which starts threads
-
+    emit = here.emit
     try:
-        emit(WORKS[request.work](request, attempt, lock, emit, sandbox))
+        emit(WORKS[request.work](request, here))
     except EngineError as error:
         emit(error.event())
     except MemoryError:

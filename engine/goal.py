@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from engine.recipe import Minimize
 from engine.report import Comparison, Figures, Interval, Trial
 
+MEMORY_SPREAD = 0.02  #: two processes that serve the same file were seen to differ by so much in their peak
+WITHIN_NOISE = 0.02  #: a quick measurement does not tell files apart that differ by less
+
 
 def quantity(figures: Figures, minimize: Minimize) -> float | None:
     """Milliseconds or bytes; None where it was not measured."""
@@ -25,10 +28,6 @@ def gain(minimize: Minimize, baseline: Figures, figures: Figures, comparison: Co
     spread = MEMORY_SPREAD if minimize is Minimize.MEMORY else 0.0
     ratio = before / after
     return Interval(value=ratio, low=ratio * (1 - spread), high=ratio * (1 + spread))
-
-
-#: two processes that serve the same file were seen to differ by so much in their peak
-MEMORY_SPREAD = 0.02
 
 
 def gain_of(trial: Trial, minimize: Minimize, baseline: Figures) -> Interval | None:

@@ -53,7 +53,8 @@ def _rules(attempt: Path) -> Iterable[tuple[Path, int]]:
     for entry in sys.path:
         yield Path(entry), _LIST
     facts = ["/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/sys/devices/system", "/sys/bus/pci"]
-    for name in [*facts, "/etc/localtime", "/dev/urandom", "/dev/zero"]:
+    quotas = ["/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"]
+    for name in [*facts, *quotas, "/etc/localtime", "/dev/urandom", "/dev/zero"]:
         yield Path(name), READ
     yield Path("/dev/null"), READ | _WRITE
     yield attempt / "inputs", READ

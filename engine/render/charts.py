@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
-from engine import goal
+from engine import goal, words
 from engine.recipe import Minimize
-from engine.render import words
 from engine.report import Interval, LatencySeries, OperatorTime, Outcome, Profile, Report, Trial, TrialState
 
 PARETO_HEIGHT, LANE_HEIGHT = 320, 74
@@ -120,9 +119,9 @@ def pareto(report: Report) -> Pareto | None:
     return Pareto(
         points=[_original(across, up), *points],
         front=sorted(front),
-        limit=None if limit is None else Tick(across.at(limit), f"limit {words.drop(limit, accuracy)}"),
+        limit=None if limit is None else Tick(across.at(limit), f"limit {words.loss(limit, accuracy)}"),
         unity=up.at(1),
-        across=[Tick(across.at(mark), words.drop(mark, accuracy).removesuffix(" points")) for mark in across.marks()],
+        across=[Tick(across.at(mark), words.loss(mark, accuracy).removesuffix(" points")) for mark in across.marks()],
         up=[Tick(up.at(mark), f"{words.digits(mark)}×") for mark in up.marks()],
     )
 
@@ -175,7 +174,7 @@ def _original(across: Scale, up: Scale) -> Point:
 def _point(report: Report, trial: Trial, place: Place) -> Point:
     across, up, gain, drop = place.across, place.up, place.gain, place.drop
     chosen = trial.id == report.verdict.chosen and report.verdict.outcome is Outcome.IMPROVED
-    lost = words.drop(drop.value, report.baseline.accuracy)
+    lost = words.loss(drop.value, report.baseline.accuracy)
     return Point(
         name=trial.id,
         title=f"{trial.id}: {trial.label}: {words.times(gain.value)} at a drop of {lost} ({trial.state})",

@@ -14,8 +14,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from engine import words
 from engine.goal import gain
-from engine.render import charts, words
+from engine.render import charts
 from engine.render.tables import before_and_after
 from engine.report import Outcome, Report
 
@@ -29,6 +30,9 @@ def render_html(report: Report) -> str:
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     page = _environment().get_template("report.html.j2")
     return page.render(
+        words=words,
+        state_words=charts.state_words,
+        most_operators=OPERATORS_LISTED,
         report=report,
         improved=report.verdict.outcome is Outcome.IMPROVED,
         gain=gain(report.verdict.minimize, report.baseline, report.optimized, report.comparison),
@@ -57,8 +61,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_printable,
     )
-    environment.globals.update(words=words, state_words=charts.state_words, most_operators=OPERATORS_LISTED)
-    environment.filters.update(name=_shortened, pairs=lambda row: list(pairwise(row)))
+    environment.filters |= {"name": _shortened, "pairs": pairwise}
     return environment
 
 

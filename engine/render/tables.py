@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.render import words
+from engine import words
 from engine.report import Figures, Interval, Latency, Report
 
 Tone = Literal["good", "bad", ""]
@@ -106,8 +106,8 @@ def _accuracy(report: Report) -> Iterator[Row]:
             name=f"{words.metric_name(before)} on {before.samples} samples",
             before=words.metric(before),
             after=words.metric(after),
-            change="the same" if drop is None else f"{words.drop(drop.value, before)} lost",
-            spread=words.drop_interval(drop, before) if drop else "",
+            change="the same" if drop is None else f"{words.loss(drop.value, before)} lost",
+            spread=words.loss_interval(drop, before) if drop else "",
             tone=_tone_of_drop(drop),
         )
     if comparison.sqnr_db is not None:

@@ -7,6 +7,7 @@ from engine.report import Accuracy, Interval
 
 NOTHING = "–"
 _MINUS = "−"
+TIMES = {"s", "ms", "µs"}
 
 
 def digits(value: float | None, significant: int = 3) -> str:
@@ -26,6 +27,8 @@ def _scaled(value: float | None, units: list[tuple[float, str]]) -> str:
     if value is None or not math.isfinite(value):
         return digits(value)
     scale, unit = next((pair for pair in units if abs(value) >= pair[0]), units[-1])
+    if scale == 1 and value == int(value) and unit not in TIMES:
+        return f"{int(value)} {unit}".rstrip()
     return f"{digits(value / scale)} {unit}".rstrip()
 
 
@@ -34,7 +37,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    if value is None or value < 60:
+    if value is None or value < 60 or not math.isfinite(value):
         return milliseconds(None if value is None else value * 1000)
     return f"{int(value // 60)} min {int(value % 60)} s"
 
@@ -59,6 +62,11 @@ def times_interval(interval: Interval | None) -> str:
     return NOTHING if interval is None else f"{times(interval.low)} … {times(interval.high)}"
 
 
+def range_of(interval: Interval) -> str:
+    """For a sentence."""
+    return f"95 %: {interval.low:.2f} to {interval.high:.2f}"
+
+
 def metric_name(accuracy: Accuracy | None) -> str:
     return accuracy.metric.replace("_", " ") if accuracy else "accuracy"
 
@@ -72,24 +80,34 @@ def metric(accuracy: Accuracy | None) -> str:
     return share(accuracy.value) if accuracy.unit == "share" else f"{digits(accuracy.value)} {accuracy.unit}".rstrip()
 
 
-def drop(value: float | None, accuracy: Accuracy | None) -> str:
-    """A loss of the metric, signed: shares count in points of 100."""
+def loss(value: float | None, accuracy: Accuracy | None) -> str:
+    """An amount of the metric: shares count in points of 100, noise in percent of the signal."""
     if value is None:
         return NOTHING
     if accuracy is None or accuracy.unit == "share":
-        return f"{_signed(value * 100)} points"
-    return f"{_signed(value)} {accuracy.unit if accuracy.unit != 'dB' else ''}".rstrip()
+        return f"{_plain(value * 100)} point{'' if abs(value) == 0.01 else 's'}"
+    if accuracy.unit == "dB":
+        return f"{digits(value * 100)} % noise"
+    return f"{digits(value)} {accuracy.unit}"
+
+
+def _plain(value: float) -> str:
+    """Two places at most, none where they are zeros."""
+    if not math.isfinite(value):
+        return digits(value)
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text.replace("-", _MINUS)
+
+
+def loss_interval(interval: Interval | None, accuracy: Accuracy | None) -> str:
+    if interval is None:
+        return NOTHING
+    low, unit = loss(interval.low, accuracy).split(" ", 1)
+    return f"{low} … {loss(interval.high, accuracy)}" if unit else low
 
 
 def _signed(value: float) -> str:
-    text = f"{value:+.2f}" if math.isfinite(value) else f"+{digits(value)}"
-    return text.replace("+0.00", "0").replace("-0.00", "0").replace("-", _MINUS)
-
-
-def drop_interval(interval: Interval | None, accuracy: Accuracy | None) -> str:
-    if interval is None:
-        return NOTHING
-    return f"{drop(interval.low, accuracy).removesuffix(' points')} … {drop(interval.high, accuracy)}"
+    return f"{value:+.2f}".replace("-", _MINUS)
 
 
 def change(before: float | None, after: float | None) -> str:
@@ -102,6 +120,24 @@ def change(before: float | None, after: float | None) -> str:
     return f"{_signed(percent) if abs(percent) < 10 else f'{percent:+.0f}'.replace('-', _MINUS)} %"
 
 
-# ── what the job was for ─────────────────────────────────────────────────────────────────────────────────────────────
+COMPARATIVE: dict[Minimize, str] = {
+    Minimize.LATENCY: "faster",
+    Minimize.SIZE: "smaller",
+    Minimize.MEMORY: "less memory",
+}
 
-COMPARATIVE = {Minimize.LATENCY: "faster", Minimize.SIZE: "smaller", Minimize.MEMORY: "less memory"}
+
+FASTER = {Minimize.LATENCY: "as fast", Minimize.SIZE: "as small", Minimize.MEMORY: "as small in memory"}
+
+
+def gained(interval: Interval | None, minimize: Minimize) -> str:
+    """The start of a sentence about a candidate: how it does against the original."""
+    if interval is None:
+        return "Not measured"
+    spread = f" ({range_of(interval)})" if interval.low != interval.high else ""
+    return f"{interval.value:.2f} times {FASTER[minimize]} as the original{spread}"
+
+
+def sentence(text: str) -> str:
+    """A reason as a sentence of its own."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

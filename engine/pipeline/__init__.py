@@ -1,0 +1,5 @@
+"""One optimization: the original's figures, then plan after plan, then the final measurement that decides."""
+
+from engine.pipeline.job import optimize
+
+__all__ = ["optimize"]

@@ -1,0 +1,159 @@
+"""The bench: the original on one side, a candidate on the other, and every figure that weighs one against the other.
+
+A figure taken here is quick, since many candidates are weighed; the final one is `engine.pipeline.final`'s. Nothing
+that a step claims is believed: the file must keep its interface, load in ONNX Runtime and run on every sample.
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.data import Feeds, Samples
+from engine.errors import ModelRejected, StepFailed, shown
+from engine.graph import load
+from engine.measure import accuracy, latency, memory
+from engine.measure.accuracy import AccuracyComparison, Outputs
+from engine.measure.complexity import count
+from engine.measure.latency import LatencyComparison
+from engine.measure.lock import HostLock
+from engine.pipeline.material import some
+from engine.recipe import Recipe
+from engine.report import Figures, Interval, TensorInfo
+from engine.signature import Signature
+
+QUICK_ROUNDS = 40  #: enough to choose by, unless they take too long
+QUICK_SECONDS = (0.4, 6.0)  #: least and most time in which all candidates of a step are timed
+PASS_SHARE, PASS_SECONDS = 1 / 40, (2.0, 20.0)  #: what one pass over the evaluation samples may take of the budget
+FEWEST_EVALUATED = 100
+
+
+@dataclass
+class Bench:
+    original: Path
+    recipe: Recipe
+    signature: Signature
+    samples: Samples  #: to judge by; never learned from
+    folder: Path
+    lock: HostLock
+    feeds: Feeds = field(init=False)
+    baseline: Figures = field(init=False)
+    noise_floor: Interval = field(init=False)
+    reference: Outputs = field(init=False)
+    run_ms: float = field(default=0, init=False)  #: one run of the original, roughly
+    pass_seconds: float = field(default=0, init=False)  #: one pass over all samples
+    warnings: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.feeds = next(self.samples.batches(self.recipe.target.batch_size))
+
+    @property
+    def rows(self) -> int:
+        """Samples in one run."""
+        return self.samples.run_rows(self.recipe.target.batch_size)
+
+    # ── the original ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def weigh_original(self, budget_seconds: float) -> None:
+        """Its first run: raises ModelRejected or DataRejected, since nothing can be done for what does not run."""
+        try:
+            (itself,) = self.speed([self.original])
+        except StepFailed as error:
+            remedy = "Check that the model runs in ONNX Runtime on these samples and at this batch size."
+            raise ModelRejected("model_does_not_run", error.detail, remedy) from error
+        self.run_ms, self.noise_floor = itself.baseline.median_ms, itself.speedup
+        self._judge_by_what_is_affordable(budget_seconds)
+        started = time.monotonic()
+        self.reference = accuracy.run_outputs(
+            self.original, self.samples, self.recipe.target, self.folder / "reference", lock=self.lock
+        )
+        self.pass_seconds = time.monotonic() - started
+        quality = self._compared(self.reference)
+        self.warnings += quality.warnings
+        measured = {"latency": itself.baseline, "accuracy": quality.candidate}
+        self.baseline = size_up(self.original, self.rows).model_copy(
+            update={**measured, "peak_memory_bytes": self.memory(self.original)}
+        )
+
+    def _judge_by_what_is_affordable(self, budget_seconds: float) -> None:
+        """As many samples as the budget can run for every candidate."""
+        least, most = PASS_SECONDS
+        runs = min(max(budget_seconds * PASS_SHARE, least), most) * 1000 / max(self.run_ms, 1e-6)
+        uploaded = len(self.samples)
+        self.samples = some(self.samples, max(int(runs * self.rows), FEWEST_EVALUATED), self.recipe.seed)
+        if len(self.samples) < uploaded:
+            self.warnings.append(
+                f"{len(self.samples)} of {uploaded} evaluation samples were used, drawn by the seed: more would not "
+                "fit into the budget."
+            )
+
+    # ── a candidate ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def quality(self, path: Path) -> AccuracyComparison:
+        """How right the file is. Raises an EngineError where it does not load, run or keep its interface."""
+        check_interface(self.signature, Signature.of(load(path)))
+        folder = self.folder / "outputs"
+        try:
+            return self._compared(accuracy.run_outputs(path, self.samples, self.recipe.target, folder, lock=self.lock))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _compared(self, outputs: Outputs) -> AccuracyComparison:
+        recipe, labels = self.recipe, self.samples.labels
+        limit = recipe.limits.accuracy_drop
+        return accuracy.compare(self.reference, outputs, labels, recipe.metric, limit=limit, seed=recipe.seed)
+
+    def memory(self, path: Path) -> int:
+        """Peak resident set of a process that serves this file."""
+        return memory.peak_bytes(path, self.feeds, self.recipe.target, lock=self.lock)
+
+    def speed(self, paths: Sequence[Path]) -> list[LatencyComparison]:
+        """All files in turns with the original, in one process: enough to choose by, not to promise."""
+        least, most = QUICK_SECONDS
+        wanted = QUICK_ROUNDS * (len(paths) + 1) * self.run_ms / 1000
+        with self.lock.measuring():
+            return latency.compare(
+                self.original,
+                paths,
+                self.feeds,
+                self.recipe.target,
+                processes=1,
+                seconds=min(max(wanted, least), most),
+                seed=self.recipe.seed,
+                rows=self.rows,
+            )
+
+
+def size_up(path: Path, rows: int) -> Figures:
+    """What is known of a file without running it."""
+    complexity = count(load(path), rows)
+    return Figures(
+        size_bytes=path.stat().st_size,
+        parameters=complexity.parameters,
+        macs=complexity.macs,
+        bytes_moved=complexity.bytes_moved,
+    )
+
+
+def check_interface(before: Signature, after: Signature) -> None:
+    """Inputs and outputs keep name, order, type and rank, and every size that was fixed. Raises StepFailed."""
+    for what, old, new in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
+        if [tensor.name for tensor in old] != [tensor.name for tensor in new]:
+            raise _interface_changed(f"its {what}s are {', '.join(shown(tensor.name) for tensor in new)}")
+        for one, other in zip(old, new, strict=True):
+            if one.dtype != other.dtype or not _same_shape(one, other):
+                raise _interface_changed(f"{what} {shown(one.name)} became {other.dtype} {other.shape}")
+
+
+def _same_shape(before: TensorInfo, after: TensorInfo) -> bool:
+    if before.shape is None or after.shape is None:
+        return True
+    pairs = zip(before.shape, after.shape, strict=False)
+    sizes_agree = all(old == new or not (isinstance(old, int) and isinstance(new, int)) for old, new in pairs)
+    return len(before.shape) == len(after.shape) and sizes_agree
+
+
+def _interface_changed(what: str) -> StepFailed:
+    detail = f"The file cannot stand in for the original: {what}."
+    return StepFailed("interface_changed", detail, "This file is left out; nothing needs to be done.")

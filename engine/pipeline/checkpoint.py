@@ -1,0 +1,55 @@
+"""Checkpoints: folders that each hold all a user may download, complete before they are announced.
+
+A checkpoint is written under another name and then renamed, so whoever kills this process may publish the last one that
+was announced. An older one goes once the newer one is there.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.pipeline.trials import Trials
+from engine.protocol import CANDIDATES, MODEL, REPORT_HTML, REPORT_JSON, REPORT_TEXT, Checkpoint
+from engine.render.html import render_html
+from engine.render.text import render_text
+from engine.report import Report
+
+MOST_OFFERED = 6  #: files of the Pareto front, the best first
+
+
+@dataclass
+class Checkpoints:
+    folder: Path  #: work/out
+    announce: Callable[[Checkpoint], None]
+    number: int = 0
+
+    def write(self, report: Report, trials: Trials) -> None:
+        self.number += 1
+        target = self.folder / f"{self.number:04d}"
+        draft = self.folder / "draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        (draft / CANDIDATES).mkdir(parents=True)
+        _fill(draft, report, trials)
+        draft.rename(target)
+        self.announce(Checkpoint(directory=f"work/out/{target.name}"))
+        for older in self.folder.glob("[0-9]*"):
+            if older != target:
+                shutil.rmtree(older)
+
+
+def offered(trials: Trials) -> list[str]:
+    """Ids of the candidates on the front whose files may be downloaded, the chosen one among them."""
+    on_front = [row.id for row in trials.rows() if row.on_front or row.id == trials.chosen]
+    by_gain = sorted(on_front, key=lambda name: (name == trials.chosen, trials.gained(trials.candidates[name])))
+    return sorted(by_gain[-MOST_OFFERED:])
+
+
+def _fill(folder: Path, report: Report, trials: Trials) -> None:
+    chosen = trials.candidates[trials.chosen] if trials.chosen else trials.original
+    shutil.copyfile(chosen.path, folder / MODEL)
+    for name in offered(trials):
+        shutil.copyfile(trials.candidates[name].path, folder / CANDIDATES / f"{name}.onnx")
+    (folder / REPORT_JSON).write_text(report.model_dump_json(indent=1), encoding="utf-8")
+    (folder / REPORT_HTML).write_text(render_html(report), encoding="utf-8", errors="replace")
+    (folder / REPORT_TEXT).write_text(render_text(report), encoding="utf-8", errors="replace")

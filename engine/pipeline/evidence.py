@@ -1,0 +1,79 @@
+"""The report of a job as it stands: from the first checkpoint, which offers the original, to the last one."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from engine.measure.session import PROVIDERS
+from engine.pipeline.checkpoint import offered
+from engine.pipeline.final import Final
+from engine.pipeline.start import Start
+from engine.pipeline.trials import Candidate, Trials
+from engine.pipeline.verdict import verdict
+from engine.recipe import Recipe
+from engine.report import Comparison, Environment, Finding, LatencySeries, Profile, Report, Trial
+
+
+@dataclass
+class Evidence:
+    recipe: Recipe
+    start: Start
+    trials: Trials
+    sandbox: str
+    final: Final | None = None
+    profile_before: Profile | None = None
+    profile_after: Profile | None = None
+    findings: list[Finding] = field(default_factory=list)
+    out_of_time: bool = False
+
+    def report(self, elapsed_seconds: float) -> Report:
+        chosen = self.trials.candidates[self.trials.chosen] if self.trials.chosen else None
+        offer = chosen or self.trials.original
+        noise_floor = self.final.noise_floor if self.final else self.start.bench.noise_floor
+        judged = verdict(self.trials, noise_floor, complete=self.final is not None, out_of_time=self.out_of_time)
+        return Report(
+            created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            verdict=judged,
+            recipe=self.recipe,
+            reproduce=list(offer.steps),
+            model=self.start.summary,
+            baseline=self.trials.original.figures,
+            optimized=offer.figures,
+            comparison=offer.comparison if chosen else Comparison(),
+            series=self._series(),
+            trials=self._rows(),
+            profile_before=self.profile_before,
+            profile_after=self.profile_after,
+            findings=self.findings,
+            warnings=self._warnings(chosen),
+            environment=self._environment(),
+            elapsed_seconds=round(elapsed_seconds, 2),
+        )
+
+    def _series(self) -> list[LatencySeries]:
+        """Raw samples of the offered file; where none is offered, of the one that came closest."""
+        if self.final is None or not self.final.series:
+            return []
+        return self.final.series.get(self.trials.chosen or "", next(iter(self.final.series.values())))
+
+    def _rows(self) -> list[Trial]:
+        files = set(offered(self.trials))
+        rows = self.trials.rows()
+        return [row.model_copy(update={"file": f"{row.id}.onnx"}) if row.id in files else row for row in rows]
+
+    def _warnings(self, chosen: Candidate | None) -> list[str]:
+        warnings = [*self.start.summary.warnings, *self.start.material.warnings, *self.start.bench.warnings]
+        return list(dict.fromkeys([*warnings, *(chosen.warnings if chosen else ())]))
+
+    def _environment(self) -> Environment:
+        material, target = self.start.material, self.recipe.target
+        return Environment(
+            machine=self.start.machine,
+            sandbox=self.sandbox,
+            execution_provider=PROVIDERS[target.device][0],
+            seeds={"recipe": self.recipe.seed},
+            digests=self.start.digests,
+            calibration_samples=len(material.calibration),
+            evaluation_samples=len(self.start.bench.samples),
+            data_source=material.source,
+            noise_floor=self.final.noise_floor if self.final else self.start.bench.noise_floor,
+        )

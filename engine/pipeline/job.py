@@ -1,0 +1,124 @@
+"""One optimization from its request to its last checkpoint.
+
+begin      the model, the samples, the machine, the original's figures      → a first checkpoint: the original
+explore    plan after plan, as the search proposes them                     → a checkpoint after every step
+conclude   the final measurement, the profiles, the reasons                 → the last checkpoint
+"""
+
+from dataclasses import dataclass, field
+
+from engine.errors import StepFailed
+from engine.measure.operators import profile
+from engine.pipeline.checkpoint import Checkpoints
+from engine.pipeline.clock import Clock
+from engine.pipeline.evidence import Evidence
+from engine.pipeline.final import decide, expected_seconds
+from engine.pipeline.plan import Pipeline
+from engine.pipeline.progress import Gauge
+from engine.pipeline.start import Start, begin
+from engine.pipeline.trials import Candidate, Trials
+from engine.protocol import EngineRequest, Finished, Stage, TrialDone
+from engine.recipe import Recipe, Step
+from engine.report import Comparison, Interval, Trial
+from engine.search import outline, plans
+from engine.surroundings import Surroundings
+
+MARGIN_SECONDS, MARGIN_SHARE = 5.0, 0.05  #: kept free before the supervisor's own clock runs out
+UNCHANGED, UNLOST = Interval(value=1, low=1, high=1), Interval(value=0, low=0, high=0)
+
+
+def optimize(request: EngineRequest, recipe: Recipe, here: Surroundings) -> Finished:
+    """Raises an EngineError where there is nothing to start from; after that, what breaks is a row in the table."""
+    seconds = request.seconds_left if request.seconds_left is not None else recipe.budget.minutes * 60
+    clock = Clock(seconds - min(MARGIN_SECONDS, MARGIN_SHARE * seconds))
+    with here.lock.computing():
+        here.emit(Stage(stage="baseline", detail="the original, as it is"))
+        start = begin(request, recipe, here.attempt, here.lock, clock.seconds)
+        job = Job(start, recipe, here, clock)
+        job.explore()
+        job.conclude()
+    return Finished()
+
+
+@dataclass
+class Job:
+    start: Start
+    recipe: Recipe
+    here: Surroundings
+    clock: Clock
+    gauge: Gauge = field(init=False)
+    trials: Trials = field(init=False)
+    evidence: Evidence = field(init=False)
+    pipeline: Pipeline = field(init=False)
+    checkpoints: Checkpoints = field(init=False)
+    pending: list[Step] = field(init=False)
+
+    def __post_init__(self) -> None:
+        bench = self.start.bench
+        self.gauge = Gauge(self.clock, self.here.emit)
+        self.trials = Trials(self.recipe, _the_original(self.start), self._tell)
+        self.evidence = Evidence(self.recipe, self.start, self.trials, self.here.sandbox)
+        self.pipeline = Pipeline(
+            bench, self.start.material.calibration, self.trials, self.clock, self._stage, self._after_step
+        )
+        self.checkpoints = Checkpoints(self.here.work / "out", self.here.emit)
+        self.pending = outline(self.recipe)
+
+    def explore(self) -> None:
+        latency = self.start.bench.baseline.latency
+        load_ms = latency.load_ms if latency else 0.0
+        self.clock.reserve_seconds = expected_seconds(self.start.bench.run_ms, load_ms, self.clock.seconds)
+        self.checkpoint()
+        for plan in plans(self.recipe, self.trials):
+            self.pipeline.run(plan)
+        self.evidence.out_of_time = self.pipeline.out_of_time
+
+    def conclude(self) -> None:
+        self._stage(Stage(stage="measuring", detail="the final measurement, in fresh processes"))
+        self.clock.reserve_seconds = 0.0
+        self.evidence.final = decide(self.start.bench, self.trials, self.clock.seconds)
+        self._explain()
+        self._stage(Stage(stage="reporting"))
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """All that is known so far, with the best file so far."""
+        self.checkpoints.write(self.evidence.report(self.clock.elapsed_seconds), self.trials)
+        pending = sum(self.pipeline.expected_seconds(step) for step in self.pending)
+        self.gauge.expect(pending + self.clock.reserve_seconds)
+
+    def _explain(self) -> None:
+        """Where the time goes, before and after; a profile that fails costs its section, not the job."""
+        bench, machine = self.start.bench, self.start.machine
+        chosen = self.trials.candidates[self.trials.chosen] if self.trials.chosen else None
+        try:
+            with bench.lock.measuring():
+                self.evidence.profile_before = profile(bench.original, bench.feeds, self.recipe.target, machine)
+                if chosen:
+                    self.evidence.profile_after = profile(chosen.path, bench.feeds, self.recipe.target, machine)
+        except StepFailed as error:
+            bench.warnings.append(f"The profile could not be taken. {error.detail}")
+
+    # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell(self, trial: Trial) -> None:
+        self.here.emit(TrialDone(trial=trial))
+
+    def _stage(self, stage: Stage) -> None:
+        self.here.emit(stage)
+        self.gauge.move()
+
+    def _after_step(self) -> None:
+        self.pending = self.pending[1:]
+        self.checkpoint()
+
+
+def _the_original(start: Start) -> Candidate:
+    return Candidate(
+        id="original",
+        path=start.bench.original,
+        steps=(),
+        label="the original",
+        figures=start.bench.baseline,
+        comparison=Comparison(speedup=UNCHANGED, accuracy_drop=UNLOST),
+    )

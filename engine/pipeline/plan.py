@@ -1,0 +1,186 @@
+"""Run a plan: step after step from the original, each verified and measured, then kept or rolled back.
+
+    propose     the step writes its variants, or says why it has nothing to do
+    verify      each loads, keeps inputs and outputs, and runs on every sample (`bench`)
+    time        all variants in turns with the original
+    keep        the best one inside the limits becomes what the next step builds on
+
+A step that breaks is a row in the table, not the end of the job. Plans that begin alike share their beginning.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine import words
+from engine.data import Samples
+from engine.errors import EngineError
+from engine.measure.accuracy import AccuracyComparison
+from engine.measure.latency import LatencyComparison
+from engine.pipeline.bench import Bench, size_up
+from engine.pipeline.clock import Clock
+from engine.pipeline.trials import Candidate, Trials
+from engine.protocol import Stage
+from engine.recipe import Minimize, QuantizeDynamic, QuantizeStatic, SimplifyGraph, Step
+from engine.report import Comparison, TrialState
+from engine.steps import STEPS, Skipped, StepContext, Variant
+
+STAGES: dict[type[Step], str] = {
+    SimplifyGraph: "simplifying",
+    QuantizeStatic: "quantizing",
+    QuantizeDynamic: "quantizing",
+}
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A variant that proved to be a stand-in for the original."""
+
+    variant: Variant
+    quality: AccuracyComparison
+    seconds: float
+
+
+@dataclass
+class Pipeline:
+    bench: Bench
+    calibration: Samples
+    trials: Trials
+    clock: Clock
+    stage: Callable[[Stage], None]
+    after_step: Callable[[], None]  #: the table has grown
+    out_of_time: bool = False
+    costs: dict[type[Step], float] = field(default_factory=dict)  #: seconds of the last step of each kind
+    _taken: dict[tuple[Step, ...], Candidate] = field(default_factory=dict)
+
+    def run(self, plan: Sequence[Step]) -> None:
+        """Take the steps in order, each on what the ones before it left."""
+        base = self.trials.original
+        for length in range(1, len(plan) + 1):
+            prefix = tuple(plan[:length])
+            if prefix not in self._taken:
+                if self._must_stop(prefix[-1]):
+                    return
+                self._taken[prefix] = self._take(prefix[-1], base)
+                self.after_step()
+            base = self._taken[prefix]
+
+    def expected_seconds(self, step: Step) -> float:
+        """What a step will cost, by what it cost before, else by what its parts will."""
+        return self.costs.get(type(step), 2.0 + 4 * (self.bench.pass_seconds + 1.0))
+
+    def _must_stop(self, step: Step) -> bool:
+        trials = self.bench.recipe.budget.trials
+        if trials is not None and len(self.trials.candidates) >= trials:
+            return True
+        self.out_of_time = self.out_of_time or not self.clock.allows(self.expected_seconds(step))
+        return self.out_of_time
+
+    def _take(self, step: Step, base: Candidate) -> Candidate:
+        """What to go on with: the step's best variant, or `base` where it brought nothing."""
+        started = time.monotonic()
+        self.stage(Stage(stage=STAGES.get(type(step), "optimizing"), detail=_place(base)))
+        verified = self._verify(self._propose(step, base), base)
+        candidates = self._time(verified, base, time.monotonic() - started)
+        for candidate in candidates:
+            self.trials.add(candidate)
+        self.costs[type(step)] = time.monotonic() - started
+        return self.trials.best_of(candidates, base)
+
+    def _propose(self, step: Step, base: Candidate) -> list[Variant]:
+        started = time.monotonic()
+        context = StepContext(
+            calibration=self.calibration,
+            folder=self._fresh_folder(),
+            target=self.bench.recipe.target,
+            seed=self.bench.recipe.seed,
+            pause=self.bench.lock.pause,
+        )
+        state, reason = TrialState.SKIPPED, ""
+        try:
+            outcome = STEPS[type(step)].run(step, base.path, context)
+            if not isinstance(outcome, Skipped):
+                return self._new(outcome, base)
+            reason = words.sentence(outcome.reason)
+        except EngineError as error:
+            state, reason = TrialState.FAILED, error.detail
+        steps, label = (*base.steps, step), step.kind.replace("_", " ")
+        if not self.trials.tried(steps):
+            self.trials.add_without_file(steps, label, state, reason, time.monotonic() - started)
+        return []
+
+    def _new(self, variants: Sequence[Variant], base: Candidate) -> list[Variant]:
+        """Without those that another plan came to, and no more than the budget has trials left."""
+        new = [variant for variant in variants if not self.trials.tried((*base.steps, variant.step))]
+        most = self.bench.recipe.budget.trials
+        return new if most is None else new[: max(most - len(self.trials.candidates), 0)]
+
+    def _verify(self, variants: Sequence[Variant], base: Candidate) -> list[Verified]:
+        verified = []
+        for number, variant in enumerate(variants, start=1):
+            if self.clock.left_seconds <= 0:
+                self.out_of_time = True
+                break
+            self.stage(Stage(stage="evaluating", detail=f"{variant.label} ({number} of {len(variants)})"))
+            started = time.monotonic()
+            try:
+                quality = self.bench.quality(variant.path)
+            except EngineError as error:
+                cost = time.monotonic() - started
+                steps = (*base.steps, variant.step)
+                self.trials.add_without_file(steps, variant.label, TrialState.FAILED, error.detail, cost)
+                variant.path.unlink(missing_ok=True)
+            else:
+                verified.append(Verified(variant, quality, time.monotonic() - started))
+        return verified
+
+    def _time(self, verified: Sequence[Verified], base: Candidate, spent: float) -> list[Candidate]:
+        if not verified:
+            return []
+        self.stage(Stage(stage="measuring", detail=f"{len(verified)} candidates in turns with the original"))
+        started = time.monotonic()
+        speeds = self.bench.speed([one.variant.path for one in verified])
+        shared = (spent - sum(one.seconds for one in verified) + time.monotonic() - started) / len(verified)
+        first = int(self.trials.next_id()[1:])
+        return [
+            self._candidate(f"t{number:02d}", one, speed, base, one.seconds + shared)
+            for number, (one, speed) in enumerate(zip(verified, speeds, strict=True), start=first)
+        ]
+
+    def _candidate(
+        self, name: str, one: Verified, speed: LatencyComparison, base: Candidate, seconds: float
+    ) -> Candidate:
+        figures = size_up(one.variant.path, self.bench.rows)
+        memory = self.bench.memory(one.variant.path) if self.trials.minimize is Minimize.MEMORY else None
+        update = {"latency": speed.candidate, "accuracy": one.quality.candidate, "peak_memory_bytes": memory}
+        return Candidate(
+            id=name,
+            path=one.variant.path,
+            steps=(*base.steps, one.variant.step),
+            label=_label(base, one.variant),
+            figures=figures.model_copy(update=update),
+            comparison=Comparison(
+                speedup=speed.speedup,
+                accuracy_drop=one.quality.drop,
+                sqnr_db=one.quality.sqnr_db,
+                agreement=one.quality.agreement,
+            ),
+            warnings=tuple(one.quality.warnings),
+            seconds=round(seconds, 2),
+        )
+
+    def _fresh_folder(self) -> Path:
+        folder = self.bench.folder / f"step-{len(self._taken) + 1:03d}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+
+def _place(base: Candidate) -> str:
+    return f"on {base.id}" if base.steps else "on the original"
+
+
+def _label(base: Candidate, variant: Variant) -> str:
+    return f"{base.label} + {variant.label}" if base.steps else variant.label

@@ -1,0 +1,166 @@
+"""The table of all that was tried, and what became of it: the evidence, and the pool that the best is chosen from.
+
+A trial's state is judged anew whenever the table is read, because a later trial may beat it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from engine import goal, words
+from engine.recipe import Minimize, Recipe, Step
+from engine.report import Comparison, Figures, Interval, Trial, TrialState
+
+UNLIMITED_LOSS = 0.1  #: what is never offered without being asked for: a loss of 10 points, or noise of a tenth
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that loads, keeps its interface and was measured; or the original itself, after no step at all."""
+
+    id: str
+    path: Path
+    steps: tuple[Step, ...]
+    label: str
+    figures: Figures
+    comparison: Comparison
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0
+
+    def row(self, state: TrialState, reason: str) -> Trial:
+        return Trial(
+            id=self.id,
+            steps=list(self.steps),
+            label=self.label,
+            state=state,
+            reason=reason,
+            figures=self.figures,
+            comparison=self.comparison,
+            seconds=self.seconds,
+        )
+
+
+@dataclass
+class Trials:
+    recipe: Recipe
+    original: Candidate
+    tell: Callable[[Trial], None]
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    rest: dict[str, Trial] = field(default_factory=dict)  #: skipped or failed: no file came of them
+    chosen: str | None = None
+    settled: bool = False  #: the final measurement is done: what it did not choose is not better
+
+    @property
+    def minimize(self) -> Minimize:
+        return self.recipe.goal.minimize if self.recipe.goal else Minimize.LATENCY
+
+    # ── filling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def next_id(self) -> str:
+        return f"t{len(self.candidates) + len(self.rest) + 1:02d}"
+
+    def add(self, candidate: Candidate) -> None:
+        self.candidates[candidate.id] = candidate
+        if not self.settled:
+            self.chosen = self._provisional()
+        self.tell(self._judged(candidate))
+
+    def add_without_file(self, steps: Sequence[Step], label: str, state: TrialState, reason: str, cost: float) -> None:
+        name = self.next_id()
+        self.rest[name] = Trial(
+            id=name, steps=list(steps), label=label, state=state, reason=reason, seconds=round(cost, 2)
+        )
+        self.tell(self.rest[name])
+
+    def refine(self, name: str, figures: Figures, comparison: Comparison) -> None:
+        """Better figures of a candidate that was there already."""
+        self.candidates[name] = replace(self.candidates[name], figures=figures, comparison=comparison)
+
+    # ── choosing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def tried(self, steps: Sequence[Step]) -> bool:
+        rows = [
+            *(candidate.steps for candidate in self.candidates.values()),
+            *(row.steps for row in self.rest.values()),
+        ]
+        return any(list(steps) == list(row) for row in rows)
+
+    def gain(self, candidate: Candidate) -> Interval | None:
+        return goal.gain(self.minimize, self.original.figures, candidate.figures, candidate.comparison)
+
+    def gained(self, candidate: Candidate) -> float:
+        interval = self.gain(candidate)
+        return interval.value if interval else 0.0
+
+    def ranked(self) -> list[Candidate]:
+        """Candidates inside the limits, the best first."""
+        inside = [candidate for candidate in self.candidates.values() if self.excess(candidate) is None]
+        return sorted(inside, key=self.gained, reverse=True)
+
+    def best_of(self, variants: Sequence[Candidate], base: Candidate) -> Candidate:
+        """What to go on with after a step: its best variant, or what there was before if that is measurably better.
+
+        Without a limit a variant counts only if its drop is not measurably worse than that of the most accurate one.
+        """
+        inside = [variant for variant in variants if self.excess(variant) is None]
+        if self.recipe.limits.accuracy_drop is None:
+            inside = _as_accurate_as_the_best(inside)
+        best = max(inside, key=self.gained, default=base)
+        return best if self.gained(best) >= self.gained(base) * (1 - goal.WITHIN_NOISE) else base
+
+    def _provisional(self) -> str | None:
+        best = next(iter(self.ranked()), None)
+        interval = self.gain(best) if best else None
+        return best.id if best and interval and interval.low > 1 else None
+
+    # ── judging ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def rows(self) -> list[Trial]:
+        """The table, in the order of the trials."""
+        judged = [*(self._judged(candidate) for candidate in self.candidates.values()), *self.rest.values()]
+        on_front = goal.front(judged, self.minimize, self.original.figures)
+        marked = [row.model_copy(update={"on_front": row.id in on_front}) for row in judged]
+        return sorted(marked, key=lambda row: int(row.id[1:]))
+
+    def _judged(self, candidate: Candidate) -> Trial:
+        return candidate.row(*self._state(candidate))
+
+    def _state(self, candidate: Candidate) -> tuple[TrialState, str]:
+        chosen = self.candidates[self.chosen] if self.chosen else None
+        gained = words.gained(self.gain(candidate), self.minimize)
+        if excess := self.excess(candidate):
+            return TrialState.REJECTED, f"{gained}, but {excess}"
+        if candidate is chosen:
+            return TrialState.KEPT, f"{gained}{self._limit_kept(candidate)}."
+        if chosen and chosen.steps[: len(candidate.steps)] == candidate.steps:
+            return TrialState.KEPT, f"{gained}; {chosen.id} builds on it."
+        if chosen and self.gained(candidate) > 1:
+            return TrialState.DOMINATED, f"{gained}; {chosen.id} is better: {words.times(self.gained(chosen))}."
+        return TrialState.REJECTED, f"{gained}, which is no improvement that holds."
+
+    def _limit_kept(self, candidate: Candidate) -> str:
+        limit, drop = self.recipe.limits.accuracy_drop, candidate.comparison.accuracy_drop
+        if limit is None or drop is None:
+            return ""
+        accuracy = self.original.figures.accuracy
+        return (
+            f", and a loss of {words.loss(drop.value, accuracy)} is inside the limit of {words.loss(limit, accuracy)}"
+        )
+
+    def excess(self, candidate: Candidate) -> str | None:
+        """Why the candidate is outside the limits, as the end of a sentence."""
+        drop, accuracy = candidate.comparison.accuracy_drop, self.original.figures.accuracy
+        limit = self.recipe.limits.accuracy_drop
+        if drop is None:
+            return None
+        if limit is not None and drop.value > limit:
+            return f"it loses {words.loss(drop.value, accuracy)}; the limit is {words.loss(limit, accuracy)}."
+        if limit is None and drop.low > UNLIMITED_LOSS:
+            return f"it loses {words.loss(drop.value, accuracy)}; set limits.accuracy_drop if that is acceptable."
+        return None
+
+
+def _as_accurate_as_the_best(variants: Sequence[Candidate]) -> list[Candidate]:
+    drops = {variant.id: drop for variant in variants if (drop := variant.comparison.accuracy_drop)}
+    ceiling = min(drops.values(), key=lambda drop: drop.value).high if drops else 0.0
+    return [variant for variant in variants if variant.id not in drops or drops[variant.id].low <= ceiling]

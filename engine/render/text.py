@@ -1,0 +1,103 @@
+"""The report in a terminal: at most 100 columns, no colour, the verdict first."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from engine import words
+from engine.render.tables import before_and_after
+from engine.report import Outcome, Report, Trial
+
+WIDTH = 100
+
+
+def render_text(report: Report) -> str:
+    """All of it, ending with a newline."""
+    parts = [_verdict(report), _figures(report), _trials(report), _why(report), _how(report)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _verdict(report: Report) -> str:
+    improved = report.verdict.outcome is Outcome.IMPROVED
+    title = "IMPROVED" if improved else "NO IMPROVEMENT"
+    title += "" if report.verdict.complete else " (not finished)"
+    lines = [title, *_wrapped(report.verdict.headline), *_bullets(report.verdict.reasons)]
+    return "\n".join(lines)
+
+
+def _figures(report: Report) -> str:
+    rows = [[_printable(row.name), row.before, row.after, row.change, row.spread] for row in before_and_after(report)]
+    return "" if not rows else _table(["", "original", "optimized", "change", "95 %"], rows)
+
+
+def _trials(report: Report) -> str:
+    if not report.trials:
+        return "No candidate was tried."
+    chosen = report.verdict.chosen
+    rows = [
+        [
+            f"{'→ ' if trial.id == chosen else '  '}{trial.id}",
+            *_trial_figures(report, trial),
+            str(trial.state),
+            _cut(_printable(trial.label), 46),
+        ]
+        for trial in report.trials
+    ]
+    return _table(["  trial", "speed", "loss", "size", "state", "what"], rows, left={0, 4, 5})
+
+
+def _trial_figures(report: Report, trial: Trial) -> list[str]:
+    comparison = trial.comparison
+    speedup = comparison.speedup.value if comparison and comparison.speedup else None
+    drop = comparison.accuracy_drop.value if comparison and comparison.accuracy_drop else None
+    size = trial.figures.size_bytes if trial.figures else None
+    return [words.times(speedup), words.loss(drop, report.baseline.accuracy), words.size(size)]
+
+
+def _why(report: Report) -> str:
+    if not report.findings and not report.warnings:
+        return ""
+    findings = _bullets(finding.text for finding in report.findings)
+    return "\n".join(["Why", *findings, *_bullets(f"Warning: {one}" for one in report.warnings)])
+
+
+def _how(report: Report) -> str:
+    machine, target = report.environment.machine, report.recipe.target
+    text = (
+        f"Measured on {machine.cpu}, {target.threads} thread{'s' if target.threads > 1 else ''}, batch "
+        f"{target.batch_size}, {report.environment.execution_provider}, sandbox {report.environment.sandbox}, "
+        f"in {words.seconds(report.elapsed_seconds)}."
+    )
+    return "\n".join(_wrapped(text))
+
+
+# ── layout ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Iterable[int] = (0,)) -> str:
+    """Columns two spaces apart, as wide as their widest cell; figures to the right."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in [head, *rows]
+    ]
+    return "\n".join(_cut(line, WIDTH) for line in lines)
+
+
+def _bullets(texts: Iterable[str]) -> list[str]:
+    return [line for text in texts for line in _wrapped(text, first="· ", rest="  ")]
+
+
+def _wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
+    return textwrap.wrap(_printable(text), WIDTH, initial_indent=first, subsequent_indent=rest)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    """Escape sequences and line breaks in a user's names must not reach the terminal."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)

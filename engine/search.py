@@ -1,0 +1,41 @@
+"""From a goal to plans: which steps to try, in which order, cheap ones first.
+
+    1  simplify the graph: costs nothing and often opens the way for what follows
+    2  8-bit activations and weights on top of it, every format that the step can vary
+    3  the format that won, on the original graph: now and then folding gets in the way of the runtime's own fusions
+    4  8-bit weights alone, for models of matrix products
+
+A plan is a list of steps; plans that begin alike share their beginning (`pipeline.plan`). What a later plan holds may
+depend on what the earlier ones showed, so this is a generator that looks at the table before each plan.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from engine.pipeline.trials import Candidate, Trials
+from engine.recipe import QuantizeDynamic, QuantizeStatic, Recipe, SimplifyGraph, Step
+
+Plan = Sequence[Step]
+
+
+def plans(recipe: Recipe, trials: Trials) -> Iterator[Plan]:
+    """Explicit steps are one plan."""
+    if recipe.steps is not None:
+        yield recipe.steps
+        return
+    yield [SimplifyGraph()]
+    yield [SimplifyGraph(), QuantizeStatic()]
+    if best := _best_quantized(trials):
+        yield [step for step in best.steps if not isinstance(step, SimplifyGraph)]
+    yield [SimplifyGraph(), QuantizeDynamic()]
+
+
+def outline(recipe: Recipe) -> list[Step]:
+    """The steps that are likely to be taken, to tell how long the job will be."""
+    if recipe.steps is not None:
+        return list(recipe.steps)
+    return [SimplifyGraph(), QuantizeStatic(), QuantizeStatic(), QuantizeDynamic()]
+
+
+def _best_quantized(trials: Trials) -> Candidate | None:
+    quantized = (one for one in trials.ranked() if any(isinstance(step, QuantizeStatic) for step in one.steps))
+    return next(quantized, None)
