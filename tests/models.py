@@ -6,6 +6,7 @@ residual_cnn().model(opset=11)                     # a ModelProto
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,7 +39,7 @@ class Net:
     def weight(self, *shape: int, fan_in: int = 1) -> str:
         return self.constant((self.random.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32))
 
-    def op(self, operator: str, *inputs: str, name: str = "", **attributes: object) -> str:
+    def op(self, operator: str, *inputs: str, name: str = "", **attributes: Any) -> str:
         output = name or f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{output}_{operator}", **attributes))
         return output

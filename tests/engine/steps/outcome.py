@@ -1,0 +1,65 @@
+"""Run one step on one model, and compare what it makes with the original."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from engine.data import Samples, synthetic_samples
+from engine.graph import load
+from engine.recipe import Step, Target
+from engine.signature import Signature
+from engine.steps import STEPS, Skipped, StepContext, Variant
+
+
+def made_up(path: Path, count: int = 24) -> Samples:
+    """Samples for a model."""
+    return synthetic_samples(Signature.of(load(path)), count, 0)
+
+
+def run(
+    step: Step, path: Path, folder: Path, *, saturates: bool = True, samples: Samples | None = None
+) -> list[Variant] | Skipped:
+    folder.mkdir(exist_ok=True)
+    context = StepContext(samples or made_up(path), folder, Target(), 0, saturates=saturates)
+    return STEPS[type(step)].run(step, path, context)
+
+
+def variants(step: Step, path: Path, folder: Path, *, saturates: bool = True) -> list[Variant]:
+    """What the step proposes; fails where it skips."""
+    outcome = run(step, path, folder, saturates=saturates)
+    assert not isinstance(outcome, Skipped), outcome.reason
+    return outcome
+
+
+def session(path: Path, optimized: Path | None = None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def outputs(path: Path, samples: Samples, batch_size: int = 8) -> list[np.ndarray]:
+    """Each output of a model on all samples, flattened."""
+    opened = session(path)
+    runs = [opened.run(None, feeds) for feeds in samples.batches(batch_size)]
+    return [np.concatenate([np.ravel(run[index]) for run in runs]) for index in range(len(runs[0]))]
+
+
+def sqnr_db(reference: Path, candidate: Path, samples: Samples | None = None) -> float:
+    """Signal to noise of the candidate's outputs, in decibels."""
+    samples = samples or made_up(reference, 64)
+    signal = noise = 1e-30
+    for expected, actual in zip(outputs(reference, samples), outputs(candidate, samples), strict=True):
+        signal += float(np.sum(expected.astype(np.float64) ** 2))
+        noise += float(np.sum((expected.astype(np.float64) - actual) ** 2))
+    return 10 * np.log10(signal / noise)
+
+
+def fused(path: Path, folder: Path) -> list[str]:
+    """Operators that ONNX Runtime really runs."""
+    target = folder / "optimized.onnx"
+    session(path, target)
+    return [node.op_type for node in load(target).graph.node]

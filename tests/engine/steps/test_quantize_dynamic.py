@@ -1,0 +1,94 @@
+"""Dynamic int8: matrix products on fused kernels, everything else as it was."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from engine.graph import load
+from engine.recipe import Activations, QuantizeDynamic, Range
+from engine.steps import Skipped
+from tests.engine.steps.outcome import fused, run, sqnr_db, variants
+from tests.models import Net, mlp, recurrent, small_cnn, transformer
+
+REDUCED = QuantizeDynamic(weight_range=Range.REDUCED)
+
+
+@pytest.mark.parametrize("net", [transformer, mlp])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_outputs_stay_close_on_the_kernels_that_serve_them(
+    net: Callable[[], Net], per_channel: bool, tmp_path: Path
+) -> None:
+    path = net().save(tmp_path / "model.onnx")
+    (variant,) = variants(REDUCED.model_copy(update={"per_channel": per_channel}), path, tmp_path / "out")
+    assert sqnr_db(path, variant.path) > 25
+
+
+def test_products_run_in_one_fused_kernel_each(tmp_path: Path) -> None:
+    path = mlp(width=64).save(tmp_path / "model.onnx")
+    (variant,) = variants(REDUCED, path, tmp_path / "out")
+    running = fused(variant.path, tmp_path)
+    assert running.count("DynamicQuantizeMatMul") == 2  # the last product is too small to repay it
+    assert "MatMulInteger" not in running
+
+
+def test_products_that_share_an_input_quantize_it_once(tmp_path: Path) -> None:
+    path = transformer().save(tmp_path / "model.onnx")
+    (variant,) = variants(REDUCED, path, tmp_path / "out")
+    operators = [node.op_type for node in load(variant.path).graph.node]
+    assert operators.count("MatMulInteger") == 6
+    assert operators.count("DynamicQuantizeLinear") == 4
+
+
+def test_weights_shrink_to_a_quarter(tmp_path: Path) -> None:
+    path = mlp(width=256).save(tmp_path / "model.onnx")
+    (variant,) = variants(REDUCED, path, tmp_path / "out")
+    assert variant.path.stat().st_size < 0.35 * path.stat().st_size
+
+
+def test_a_recurrent_layer_stays_float_and_small_products_are_not_worth_it(tmp_path: Path) -> None:
+    path = recurrent().save(tmp_path / "model.onnx")
+    outcome = run(REDUCED, path, tmp_path / "out")
+    assert isinstance(outcome, Skipped)
+    assert "1024" in outcome.reason
+
+
+@pytest.mark.parametrize("version", [9, 11, 15, 21])
+def test_any_opset_and_weights_in_constant_nodes(version: int, tmp_path: Path) -> None:
+    net = Net()
+    x = net.input("x", ["batch", 40])
+    weight = net.random.standard_normal((40, 40)).astype(np.float32) / 6
+    net.nodes.append(helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(weight)))
+    x = net.op("MatMul", net.op("Relu", net.op("MatMul", x, "w")), "w")
+    net.op("Add", x, net.weight(40), name="y")
+    path = net.output("y", ["batch", 40]).save(tmp_path / "model.onnx", opset=version)
+    (variant,) = variants(REDUCED, path, tmp_path / "out")
+    assert sqnr_db(path, variant.path) > 25
+    stored = [weight for weight in load(variant.path).graph.initializer if weight.data_type == onnx.TensorProto.INT8]
+    assert len(stored) == 1
+
+
+def test_more_than_two_axes_and_stacked_weights(tmp_path: Path) -> None:
+    net = Net()
+    x = net.input("x", ["batch", 3, 5, 40])
+    x = net.op("MatMul", x, net.weight(40, 40, fan_in=40))
+    net.op("MatMul", x, net.weight(3, 40, 40, fan_in=40), name="y")
+    path = net.output("y", ["batch", 3, 5, 40]).save(tmp_path / "model.onnx")
+    (variant,) = variants(REDUCED, path, tmp_path / "out")
+    assert sqnr_db(path, variant.path) > 25
+
+
+def test_signed_activations_are_refused_with_the_reason(tmp_path: Path) -> None:
+    path = mlp().save(tmp_path / "model.onnx")
+    outcome = run(QuantizeDynamic(activations=Activations.SIGNED), path, tmp_path / "out")
+    assert isinstance(outcome, Skipped)
+    assert "unsigned" in outcome.reason
+
+
+def test_a_cnn_keeps_its_convolutions(tmp_path: Path) -> None:
+    path = small_cnn(width=128).save(tmp_path / "model.onnx")
+    (variant,) = variants(REDUCED, path, tmp_path / "out")
+    assert [node.op_type for node in load(variant.path).graph.node].count("Conv") == 2
