@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from app.api.dependencies import ServicesDep
 from app.database import FINAL, Job, JobEvent, JobState
@@ -30,7 +31,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=documented(401))
 
 @router.get(
     "/{job_id}/events",
-    response_class=EventSourceResponse,
+    response_class=StreamingResponse,
     responses={**documented(400, 404, 422), **STREAM, 204: {"description": "The story was told to its end"}},
 )
 async def job_events(
@@ -45,7 +46,7 @@ async def job_events(
     left = await asyncio.to_thread(services.jobs.events, job_id, after)
     if JobState(job.state) in FINAL and not left:
         return Response(status_code=204)
-    return EventSourceResponse(_story(services, job, after), headers=NO_CACHE)
+    return StreamingResponse(_story(services, job, after), 200, NO_CACHE, "text/event-stream")
 
 
 async def _story(services: Services, job: Job, after: int) -> AsyncIterator[bytes]:
