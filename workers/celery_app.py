@@ -14,6 +14,8 @@ from typing import NoReturn
 from celery import Celery
 from celery.signals import celeryd_after_setup, setup_logging, worker_shutting_down
 
+from app import bootstrap
+from app.errors import ConfigurationError
 from app.queue import QUEUES, celery_settings
 from app.settings import Settings
 from workers.presence import Presence
@@ -42,6 +44,10 @@ def _begin(sender: str, instance: object, **_: object) -> None:
     del sender, instance
     queue = _queue()
     workplace = open_workplace(settings, worker_pid=os.getpid())
+    try:
+        bootstrap.prepare(workplace.database, settings)
+    except ConfigurationError as error:
+        _refuse(str(error))
     sweep_attempts(workplace)
     test = try_confinement(workplace)
     if not test.reaches(settings.sandbox_min_level):

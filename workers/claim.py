@@ -82,9 +82,9 @@ def _room(session: Session, worker_id: str, slots: int) -> list[ColumnElement[bo
 
 
 def _take(session: Session, job: Job, worker_id: str, lease_seconds: float) -> Claim:
-    now, token = clock(session), uuid.uuid4().hex
+    now, token, attempt = clock(session), uuid.uuid4().hex, job.attempt + 1
     values = {
-        "attempt": Job.attempt + 1,
+        "attempt": attempt,
         "lease_owner": worker_id,
         "lease_token": token,
         "lease_expires_at": now + lease_seconds,
@@ -92,13 +92,13 @@ def _take(session: Session, job: Job, worker_id: str, lease_seconds: float) -> C
         "started_at": func.coalesce(Job.started_at, now),
         "progress": None,
     }
-    if not transition(session, job.id, JobState.RUNNING, values=values, data={"attempt": job.attempt + 1}):
+    if not transition(session, job.id, JobState.RUNNING, values=values, data={"attempt": attempt}):
         raise RuntimeError(f"the locked row of {job.id} changed")
     return Claim(
         job_id=job.id,
         token=token,
         work=Work(job.work),
-        attempt=job.attempt + 1,
+        attempt=attempt,
         max_attempts=job.max_attempts,
         crashes=job.crashes,
         request=job.request,

@@ -11,6 +11,7 @@ Each is a guarded change of the database, so running it twice, late or together 
 
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +24,9 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import bootstrap
 from app.database import Job, JobState, Outbox
+from app.errors import ConfigurationError
 from app.events import HOLDING_A_LEASE, clock, transition
 from app.failpoints import arm, reach
 from app.queue import QUEUES, producer, send_hint
@@ -126,8 +129,9 @@ class Duty:
             log.warning("%s: %s", type(error).__name__, error)
 
 
-def duties(settings: Settings) -> list[Duty]:
-    workplace, sender, services = open_workplace(settings, worker_pid=0), producer(settings), compose(settings)
+def duties(workplace: Workplace) -> list[Duty]:
+    settings = workplace.settings
+    sender, services = producer(settings), compose(settings)
     often = settings.reaper_seconds
     return [
         Duty(lambda: relay(workplace, sender), min(RELAY_SECONDS, often)),
@@ -152,7 +156,12 @@ def main() -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopping.set())
-    keep_doing(duties(settings), stopping)
+    workplace = open_workplace(settings, worker_pid=0)
+    try:
+        bootstrap.prepare(workplace.database, settings)
+    except ConfigurationError as error:
+        sys.exit(f"strop maintenance: {error}")
+    keep_doing(duties(workplace), stopping)
 
 
 if __name__ == "__main__":
