@@ -51,7 +51,13 @@ def count(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    return NOTHING if value is None else f"{digits(value * 100)} %"
+    """In percent, with two places at most."""
+    if value is None or not math.isfinite(value):
+        return f"{digits(value)} %" if value is not None else NOTHING
+    percent = value * 100
+    if 0 < percent < 0.01:
+        return "< 0.01 %"
+    return f"{percent:.{1 if abs(percent) >= 10 else 2}f} %".replace("-", _MINUS)
 
 
 def times(value: float | None) -> str:
@@ -67,8 +73,11 @@ def range_of(interval: Interval) -> str:
     return f"95 %: {interval.low:.2f} to {interval.high:.2f}"
 
 
+METRICS = {"top1": "top-1", "top5": "top-5", "miou": "mIoU", "mse": "MSE", "mae": "MAE", "f1": "F1", "sqnr": "SQNR"}
+
+
 def metric_name(accuracy: Accuracy | None) -> str:
-    return accuracy.metric.replace("_", " ") if accuracy else "accuracy"
+    return METRICS.get(accuracy.metric, accuracy.metric) if accuracy else "accuracy"
 
 
 def metric(accuracy: Accuracy | None) -> str:

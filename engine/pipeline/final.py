@@ -94,7 +94,7 @@ def _refine(bench: Bench, trials: Trials, finalist: Candidate, comparison: Laten
 
 def _choice(trials: Trials, finalists: Sequence[str], noise: Interval) -> str | None:
     held = [trials.candidates[name] for name in finalists if _holds(trials, trials.candidates[name], noise)]
-    best = max(held, key=trials.gained, default=None)
+    best = trials.best(held)
     return best.id if best else None
 
 

@@ -3,6 +3,7 @@
 A trial's state is judged anew whenever the table is read, because a later trial may beat it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -94,8 +95,18 @@ class Trials:
 
     def ranked(self) -> list[Candidate]:
         """Candidates inside the limits, the best first."""
-        inside = [candidate for candidate in self.candidates.values() if self.excess(candidate) is None]
-        return sorted(inside, key=self.gained, reverse=True)
+        left = [candidate for candidate in self.candidates.values() if self.excess(candidate) is None]
+        ranking = []
+        while best := self.best(left):
+            ranking.append(best)
+            left.remove(best)
+        return ranking
+
+    def best(self, candidates: Sequence[Candidate]) -> Candidate | None:
+        """The one that gained most; of those that cannot be told apart by that, the most faithful one."""
+        most = max(map(self.gained, candidates), default=0.0)
+        close = [candidate for candidate in candidates if self.gained(candidate) >= most * (1 - goal.WITHIN_NOISE)]
+        return min(close, key=_unfaithfulness, default=None)
 
     def best_of(self, variants: Sequence[Candidate], base: Candidate) -> Candidate:
         """What to go on with after a step: its best variant, or what there was before if that is measurably better.
@@ -105,8 +116,8 @@ class Trials:
         inside = [variant for variant in variants if self.excess(variant) is None]
         if self.recipe.limits.accuracy_drop is None:
             inside = _as_accurate_as_the_best(inside)
-        best = max(inside, key=self.gained, default=base)
-        return best if self.gained(best) >= self.gained(base) * (1 - goal.WITHIN_NOISE) else base
+        best = self.best(inside)
+        return best if best and self.gained(best) >= self.gained(base) * (1 - goal.WITHIN_NOISE) else base
 
     def _provisional(self) -> str | None:
         best = next(iter(self.ranked()), None)
@@ -135,8 +146,13 @@ class Trials:
         if chosen and chosen.steps[: len(candidate.steps)] == candidate.steps:
             return TrialState.KEPT, f"{gained}; {chosen.id} builds on it."
         if chosen and self.gained(candidate) > 1:
-            return TrialState.DOMINATED, f"{gained}; {chosen.id} is better: {words.times(self.gained(chosen))}."
+            return TrialState.DOMINATED, f"{gained}; {chosen.id} {self._advantage(chosen, candidate)}."
         return TrialState.REJECTED, f"{gained}, which is no improvement that holds."
+
+    def _advantage(self, chosen: Candidate, other: Candidate) -> str:
+        if self.gained(chosen) > self.gained(other) * (1 + goal.WITHIN_NOISE):
+            return f"is better: {words.times(self.gained(chosen))}"
+        return "gains as much and is at least as true to the original"
 
     def _limit_kept(self, candidate: Candidate) -> str:
         limit, drop = self.recipe.limits.accuracy_drop, candidate.comparison.accuracy_drop
@@ -158,6 +174,12 @@ class Trials:
         if limit is None and drop.low > UNLIMITED_LOSS:
             return f"it loses {words.loss(drop.value, accuracy)}; set limits.accuracy_drop if that is acceptable."
         return None
+
+
+def _unfaithfulness(candidate: Candidate) -> tuple[float, float]:
+    """What is lost of the metric, then noise in the outputs; outputs that are equal have none."""
+    drop, sqnr_db = candidate.comparison.accuracy_drop, candidate.comparison.sqnr_db
+    return drop.value if drop else 0.0, -math.inf if sqnr_db is None else -sqnr_db
 
 
 def _as_accurate_as_the_best(variants: Sequence[Candidate]) -> list[Candidate]:

@@ -5,7 +5,7 @@ Across, all is in percent of the plot's width, so that a chart fits a phone as w
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median, quantiles
 
 from engine import goal, words
@@ -13,6 +13,7 @@ from engine.recipe import Minimize
 from engine.report import Interval, LatencySeries, OperatorTime, Outcome, Profile, Report, Trial, TrialState
 
 PARETO_HEIGHT, LANE_HEIGHT = 320, 74
+LABEL_WIDTH, LABEL_HEIGHT = 9, 15
 DOTS_PER_LANE, LAYERS_SHOWN = 240, 12
 
 
@@ -98,6 +99,7 @@ class Pareto:
     unity: float
     across: list[Tick]
     up: list[Tick]
+    unit: str
     height: int = PARETO_HEIGHT
 
 
@@ -115,14 +117,16 @@ def pareto(report: Report) -> Pareto | None:
     up = _gain_scale([gain for _, gain, _ in measured])
     accuracy = report.baseline.accuracy
     points = [_point(report, trial, Place(across, up, gain, drop)) for trial, gain, drop in measured]
+    points = _legibly_labelled([_original(across, up), *points])
     front = [(point.x, point.y) for point in points if _is_on_front(report, point.name)]
     return Pareto(
-        points=[_original(across, up), *points],
+        points=points,
         front=sorted(front),
         limit=None if limit is None else Tick(across.at(limit), f"limit {words.loss(limit, accuracy)}"),
         unity=up.at(1),
-        across=[Tick(across.at(mark), words.loss(mark, accuracy).removesuffix(" points")) for mark in across.marks()],
+        across=[Tick(across.at(mark), words.loss(mark, accuracy).split(" ")[0]) for mark in across.marks()],
         up=[Tick(up.at(mark), f"{words.digits(mark)}×") for mark in up.marks()],
+        unit=words.loss(0, accuracy).partition(" ")[2],
     )
 
 
@@ -144,6 +148,15 @@ def _gain_scale(gains: Sequence[Interval]) -> Scale:
     low, high = min([1.0, *finite]), max([1.0, *finite])
     margin = max((high - low) * 0.12, 0.05)
     return Scale(max(low - margin, 0), high + margin, PARETO_HEIGHT, 0)
+
+
+def _legibly_labelled(points: Sequence[Point]) -> list[Point]:
+    """The chosen one keeps its label; of others only what does not cover a label that stands already."""
+    kept: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.kind != "chosen", point.kind != "original", point.name)):
+        covers = any(abs(point.x - one.x) < LABEL_WIDTH and abs(point.y - one.y) < LABEL_HEIGHT for one in kept)
+        kept += [] if covers else [point]
+    return [replace(point, labelled=point in kept) for point in points]
 
 
 @dataclass(frozen=True)
@@ -183,7 +196,7 @@ def _point(report: Report, trial: Trial, place: Place) -> Point:
         y=up.at(gain.value),
         x_range=(across.at(drop.low), across.at(drop.high)),
         y_range=(up.at(gain.low), up.at(gain.high)),
-        labelled=trial.on_front or len(report.trials) <= 8,
+        labelled=True,
         outside=not across.holds(drop.value),
     )
 
@@ -209,17 +222,24 @@ class Latencies:
     height: int = LANE_HEIGHT
 
 
-def latencies(series: Sequence[LatencySeries]) -> Latencies | None:
+def latencies(series: Sequence[LatencySeries], *, candidate: str) -> Latencies | None:
+    """`candidate` is what the file beside the original is called."""
     before = [value for one in series for value in one.baseline_ms if math.isfinite(value)]
     after = [value for one in series for value in one.candidate_ms if math.isfinite(value)]
     if len(before) < 2 or len(after) < 2:
         return None
     low = min(*before, *after)
-    high = max(quantiles(values, n=100)[97] for values in (before, after))
+    high = min(max(map(_far, (before, after))), max(*before, *after))
     margin = max((high - low) * 0.05, low * 0.01, 1e-6)
     across = Scale(max(low - margin, 0), high + margin, 0, 100)
-    lanes = [_lane("Original", "before", before, across), _lane("Optimized", "after", after, across)]
+    lanes = [_lane("Original", "before", before, across), _lane(candidate, "after", after, across)]
     return Latencies(lanes, [Tick(across.at(mark), words.milliseconds(mark)) for mark in across.marks()])
+
+
+def _far(values: Sequence[float]) -> float:
+    """Beyond this a run was interrupted; showing it would squeeze all others."""
+    first, _, third = quantiles(values, n=4)
+    return third + 5 * (third - first)
 
 
 def _lane(name: str, kind: str, values: Sequence[float], across: Scale) -> Lane:

@@ -28,27 +28,28 @@ OPERATORS_LISTED = 200
 def render_html(report: Report) -> str:
     """The whole page."""
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    improved = report.verdict.outcome is Outcome.IMPROVED
     page = _environment().get_template("report.html.j2")
     return page.render(
         words=words,
         state_words=charts.state_words,
         most_operators=OPERATORS_LISTED,
         report=report,
-        improved=report.verdict.outcome is Outcome.IMPROVED,
+        improved=improved,
         gain=gain(report.verdict.minimize, report.baseline, report.optimized, report.comparison),
         style=Markup(style),  # noqa: S704 - our own file
         style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         rows=before_and_after(report),
         bars=charts.bars(report),
         pareto=charts.pareto(report),
-        latencies=charts.latencies(report.series),
+        latencies=charts.latencies(report.series, candidate="Optimized" if improved else "Best candidate"),
         layers=[
             (title, chart)
             for title, profile in (("Original", report.profile_before), ("Optimized", report.profile_after))
             if (chart := charts.layers(profile))
         ],
         kinds=charts.kinds(report.profile_before, report.profile_after),
-        recipe=json.dumps(_again(report), indent=2),
+        recipe=json.dumps(_again(report), indent=2, ensure_ascii=False),
     )
 
 
@@ -88,5 +89,6 @@ def _again(report: Report) -> dict[str, object]:
     recipe = report.recipe
     if report.reproduce:
         recipe = recipe.model_copy(update={"steps": report.reproduce, "goal": None})
-    data = {} if report.environment.data_source == "synthetic" else {"data": {"calibration": "dat_…"}}
+    sets = [name.removesuffix(" data") for name in report.environment.digests if name.endswith(" data")]
+    data = {"data": {name: "dat_…" for name in sets}} if sets else {}
     return {"model": "mdl_…", **data, **recipe.model_dump(mode="json", exclude_none=True)}

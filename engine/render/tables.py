@@ -42,7 +42,7 @@ def _latency(report: Report) -> Iterator[Row]:
 
 
 def _times(speedup: Interval | None) -> str | None:
-    return None if speedup is None else f"{words.times(speedup.value)} faster" if speedup.value >= 1 else "slower"
+    return None if speedup is None else f"{words.times(speedup.value)} as fast"
 
 
 def _time(name: str, before: float, after: float, change: str | None = None, spread: Interval | None = None) -> Row:

@@ -38,7 +38,7 @@ def _trials(report: Report) -> str:
             f"{'→ ' if trial.id == chosen else '  '}{trial.id}",
             *_trial_figures(report, trial),
             str(trial.state),
-            _cut(_printable(trial.label), 46),
+            _ending(_printable(trial.label), 46),
         ]
         for trial in report.trials
     ]
@@ -96,6 +96,11 @@ def _wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _ending(text: str, width: int) -> str:
+    """Labels begin with what they build on, and differ at their end."""
+    return text if len(text) <= width else "…" + text[1 - width :]
 
 
 def _printable(text: str) -> str:

@@ -164,7 +164,7 @@ def environment() -> Environment:
         sandbox="landlock+seccomp",
         execution_provider="CPUExecutionProvider",
         seeds={"recipe": 0, "bootstrap": 0},
-        digests={"model": "9f" * 32, "data": "3c" * 32},
+        digests={"model": "9f" * 32, "calibration data": "3c" * 32},
         calibration_samples=256,
         evaluation_samples=597,
         noise_floor=interval(1.001, 0.012),
