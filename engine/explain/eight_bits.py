@@ -25,8 +25,8 @@ def limit_of_int8(report: Report) -> Finding | None:
         text = f"This CPU has instructions for 8-bit products: {rates}, {times(ratio)} as fast as float32."
         return Finding(code="int8_with_vnni", text=text, severity="good")
     text = (
-        f"This CPU has no instructions for 8-bit dot products, such as VNNI or AMX: it reaches {rates}, so int8 can make "
-        f"layers that are bound by computing at most about {times(ratio)} as fast."
+        f"This CPU has no instructions for 8-bit dot products, such as VNNI or AMX: it reaches {rates}, so int8 can "
+        f"make layers that are bound by computing at most about {times(ratio)} as fast."
     )
     return Finding(code="int8_without_vnni", text=text, severity="warning" if ratio < HARDLY_FASTER else "info")
 
@@ -80,9 +80,9 @@ def accuracy_depends_on_cpu(report: Report) -> Finding | None:
         return None
     here, there = ("with", "without") if has_fast_int8(machine.flags) else ("without", "with")
     text = (
-        f"The drop of {loss(drop.value, report.optimized.accuracy)} holds for CPUs {here} VNNI, such as this one. On those "
-        f"{there} it may differ: without VNNI, sums of unsigned activations times weights of the full range saturate at "
-        "16 bits. Weights of the reduced range give the same outputs on both."
+        f"The drop of {loss(drop.value, report.optimized.accuracy)} holds for CPUs {here} VNNI, such as this one. On "
+        f"those {there} it may differ: without VNNI, sums of unsigned activations times weights of the full range "
+        "saturate at 16 bits. Weights of the reduced range give the same outputs on both."
     )
     return Finding(code="int8_accuracy_depends_on_cpu", text=text, severity="warning")
 

@@ -132,7 +132,7 @@ def widths_not_multiple(report: Report) -> Finding | None:
     widths = ", ".join(str(width) for width in sorted({_width(operator) for operator in uneven})[:8])
     text = (
         f"{len(uneven)} × Conv with a width that is no multiple of {block} ({widths}) take "
-        f"{share(time_ms / profile.total_ms)} of the original's time: this CPU's kernels compute {block} channels at once."
+        f"{share(time_ms / profile.total_ms)} of the original's time: kernels compute {block} channels at once."
     )
     return Finding(code="widths_not_multiple", text=text)
 
