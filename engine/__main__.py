@@ -25,6 +25,14 @@ OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 def main(folder: str) -> int:
     """Exit status: 0 after `finished`, 1 after `failed`, 70 after an error that nobody foresaw."""
+    try:
+        return _run(folder)
+    except Exception:  # noqa: BLE001 - the one place where any error ends
+        traceback.print_exc()
+        return CRASHED
+
+
+def _run(folder: str) -> int:
     supervisor = os.getppid()
     attempt = Path(folder).resolve()
     request = EngineRequest.model_validate_json((attempt / "request.json").read_bytes())
@@ -44,22 +52,17 @@ def _move_into(work: Path) -> None:
 
 
 def _work(request: EngineRequest, here: Surroundings) -> int:
-    """The one place where any error ends: each becomes an event or a traceback."""
-    emit = here.emit
+    """Do it; a failure that was understood becomes the last event."""
     try:
-        emit(WORKS[request.work](request, here))
+        here.emit(WORKS[request.work](request, here))
     except EngineError as error:
-        emit(error.event())
+        here.emit(error.event())
     except MemoryError:
-        emit(_out_of_memory())
+        here.emit(_out_of_memory())
     except OSError as error:
         if error.errno not in OUT_OF_SPACE:
-            traceback.print_exc()
-            return CRASHED
-        emit(_out_of_space(error))
-    except Exception:  # noqa: BLE001 - the supervisor of one piece of work
-        traceback.print_exc()
-        return CRASHED
+            raise
+        here.emit(_out_of_space(error))
     else:
         return 0
     return 1

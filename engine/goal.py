@@ -7,6 +7,7 @@ from engine.report import Comparison, Figures, Interval, Trial
 
 MEMORY_SPREAD = 0.02  #: two processes that serve the same file were seen to differ by so much in their peak
 WITHIN_NOISE = 0.02  #: a quick measurement does not tell files apart that differ by less
+LEAST_GAIN = 1.02  #: in size or memory; for less nobody wants another file
 
 
 def quantity(figures: Figures, minimize: Minimize) -> float | None:
@@ -28,6 +29,15 @@ def gain(minimize: Minimize, baseline: Figures, figures: Figures, comparison: Co
     spread = MEMORY_SPREAD if minimize is Minimize.MEMORY else 0.0
     ratio = before / after
     return Interval(value=ratio, low=ratio * (1 - spread), high=ratio * (1 + spread))
+
+
+def holds(gain: Interval | None, minimize: Minimize, noise_floor: Interval | None = None) -> bool:
+    """Is it an improvement beyond doubt? Time must also beat what the original “gains” on itself."""
+    if gain is None or gain.low <= 1:
+        return False
+    if minimize is Minimize.LATENCY:
+        return noise_floor is None or gain.value > noise_floor.high
+    return gain.value >= LEAST_GAIN
 
 
 def gain_of(trial: Trial, minimize: Minimize, baseline: Figures) -> Interval | None:

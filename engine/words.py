@@ -136,15 +136,16 @@ COMPARATIVE: dict[Minimize, str] = {
 }
 
 
-FASTER = {Minimize.LATENCY: "as fast", Minimize.SIZE: "as small", Minimize.MEMORY: "as small in memory"}
-
-
 def gained(interval: Interval | None, minimize: Minimize) -> str:
     """The start of a sentence about a candidate: how it does against the original."""
     if interval is None:
         return "Not measured"
-    spread = f" ({range_of(interval)})" if interval.low != interval.high else ""
-    return f"{interval.value:.2f} times {FASTER[minimize]} as the original{spread}"
+    if minimize is Minimize.LATENCY:
+        return f"{interval.value:.2f} times as fast as the original ({range_of(interval)})"
+    quantity = "file" if minimize is Minimize.SIZE else "peak memory"
+    if interval.value >= 1:
+        return f"{interval.value:.2f} times smaller {quantity} than the original's"
+    return f"{1 / interval.value:.2f} times larger {quantity} than the original's"
 
 
 def sentence(text: str) -> str:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine import goal
 from engine.measure import latency
 from engine.measure.latency import LatencyComparison
 from engine.pipeline.bench import Bench
 from engine.pipeline.trials import Candidate, Trials
-from engine.recipe import Minimize
-from engine.report import Figures, Interval, LatencySeries
+from engine.report import Interval, LatencySeries
 
 FINALISTS = 3
 PROCESSES = 4
@@ -30,7 +30,6 @@ class Final:
 
     chosen: str | None
     noise_floor: Interval
-    baseline: Figures
     series: dict[str, list[LatencySeries]]
 
 
@@ -49,6 +48,9 @@ def _seconds_per_process(run_ms: float, files: int, budget_seconds: float) -> fl
 def decide(bench: Bench, trials: Trials, budget_seconds: float) -> Final:
     """Measure, write the better figures into the table, and choose."""
     finalists = _finalists(trials)
+    trials.settled = True
+    if not finalists:
+        return Final(None, bench.noise_floor, {})
     measured = _measure(bench, [bench.original, *(finalist.path for finalist in finalists)], budget_seconds)
     against_itself, *comparisons = measured
     baseline = bench.baseline.model_copy(
@@ -57,10 +59,9 @@ def decide(bench: Bench, trials: Trials, budget_seconds: float) -> Final:
     bench.baseline, trials.original = baseline, replace(trials.original, figures=baseline)
     for finalist, comparison in zip(finalists, comparisons, strict=True):
         _refine(bench, trials, finalist, comparison)
-    trials.settled = True
     trials.chosen = _choice(trials, [finalist.id for finalist in finalists], against_itself.speedup)
     series = {one.id: comparison.series for one, comparison in zip(finalists, comparisons, strict=True)}
-    return Final(trials.chosen, against_itself.speedup, baseline, series)
+    return Final(trials.chosen, against_itself.speedup, series)
 
 
 def _finalists(trials: Trials) -> list[Candidate]:
@@ -93,13 +94,7 @@ def _refine(bench: Bench, trials: Trials, finalist: Candidate, comparison: Laten
 
 
 def _choice(trials: Trials, finalists: Sequence[str], noise: Interval) -> str | None:
-    held = [trials.candidates[name] for name in finalists if _holds(trials, trials.candidates[name], noise)]
+    candidates = [trials.candidates[name] for name in finalists]
+    held = [one for one in candidates if goal.holds(trials.gain(one), trials.minimize, noise)]
     best = trials.best(held)
     return best.id if best else None
-
-
-def _holds(trials: Trials, candidate: Candidate, noise: Interval) -> bool:
-    gain = trials.gain(candidate)
-    if gain is None or gain.low <= 1:
-        return False
-    return trials.minimize is not Minimize.LATENCY or gain.value > max(noise.value, noise.high)

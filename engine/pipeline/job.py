@@ -24,6 +24,7 @@ from engine.search import outline, plans
 from engine.surroundings import Surroundings
 
 MARGIN_SECONDS, MARGIN_SHARE = 5.0, 0.05  #: kept free before the supervisor's own clock runs out
+PROFILE_SECONDS = 3.0  #: of both files, at least
 UNCHANGED, UNLOST = Interval(value=1, low=1, high=1), Interval(value=0, low=0, high=0)
 
 
@@ -89,6 +90,8 @@ class Job:
 
     def _explain(self) -> None:
         """Where the time goes, before and after; a profile that fails costs its section, not the job."""
+        if not self.clock.allows(PROFILE_SECONDS):
+            return
         bench, machine = self.start.bench, self.start.machine
         chosen = self.trials.candidates[self.trials.chosen] if self.trials.chosen else None
         try:
@@ -121,4 +124,5 @@ def _the_original(start: Start) -> Candidate:
         label="the original",
         figures=start.bench.baseline,
         comparison=Comparison(speedup=UNCHANGED, accuracy_drop=UNLOST),
+        sha256=start.digests["model"],
     )

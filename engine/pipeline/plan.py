@@ -16,6 +16,7 @@ from pathlib import Path
 
 from engine import words
 from engine.data import Samples
+from engine.digest import sha256
 from engine.errors import EngineError
 from engine.measure.accuracy import AccuracyComparison
 from engine.measure.latency import LatencyComparison
@@ -167,6 +168,7 @@ class Pipeline:
                 sqnr_db=one.quality.sqnr_db,
                 agreement=one.quality.agreement,
             ),
+            sha256=sha256(one.variant.path),
             warnings=tuple(one.quality.warnings),
             seconds=round(seconds, 2),
         )

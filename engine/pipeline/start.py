@@ -1,10 +1,10 @@
 """The beginning of a job: what the model is, which samples it is judged by, and on what machine."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.admission import admit
+from engine.digest import sha256
 from engine.errors import ModelRejected
 from engine.inspect import summarize
 from engine.measure.lock import HostLock
@@ -45,8 +45,3 @@ def begin(request: EngineRequest, recipe: Recipe, attempt: Path, lock: HostLock,
 def _digests(request: EngineRequest, attempt: Path) -> dict[str, str]:
     named = {"model": request.model, "calibration data": request.calibration, "evaluation data": request.evaluation}
     return {name: sha256(attempt / path) for name, path in named.items() if path is not None}
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

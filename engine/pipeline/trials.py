@@ -25,6 +25,7 @@ class Candidate:
     label: str
     figures: Figures
     comparison: Comparison
+    sha256: str
     warnings: tuple[str, ...] = ()
     seconds: float = 0
 
@@ -37,6 +38,7 @@ class Candidate:
             reason=reason,
             figures=self.figures,
             comparison=self.comparison,
+            sha256=self.sha256,
             seconds=self.seconds,
         )
 
@@ -121,8 +123,7 @@ class Trials:
 
     def _provisional(self) -> str | None:
         best = next(iter(self.ranked()), None)
-        interval = self.gain(best) if best else None
-        return best.id if best and interval and interval.low > 1 else None
+        return best.id if best and goal.holds(self.gain(best), self.minimize) else None
 
     # ── judging ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

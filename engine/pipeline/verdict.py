@@ -2,7 +2,7 @@
 
 from engine import goal, words
 from engine.pipeline.trials import Candidate, Trials
-from engine.recipe import Minimize
+from engine.recipe import Metric, Minimize
 from engine.report import Interval, Outcome, TrialState, Verdict
 
 MOST_REASONS = 6
@@ -15,7 +15,7 @@ def verdict(trials: Trials, noise_floor: Interval | None, *, complete: bool, out
     if chosen:
         headline, reasons = _improved(trials, chosen), _why_better(trials, chosen, noise_floor)
     else:
-        headline, reasons = _nothing(trials), _why_not(trials)
+        headline, reasons = _nothing(trials, out_of_time=out_of_time), _why_not(trials)
     if not complete:
         reasons.append("The job has not ended; these are quick figures, and the final measurement is still to come.")
     elif out_of_time:
@@ -52,6 +52,10 @@ def _at_what_price(trials: Trials, chosen: Candidate) -> str:
     drop, accuracy = chosen.comparison.accuracy_drop, trials.original.figures.accuracy
     if drop is None or accuracy is None:
         return "with an accuracy that could not be compared"
+    if accuracy.metric == Metric.AGREEMENT:
+        return f"with {words.share(1 - drop.value)} of {accuracy.samples} decisions as before"
+    if accuracy.metric == Metric.SQNR:
+        return f"with {words.metric(chosen.figures.accuracy)} of signal to noise in the outputs"
     if drop.low <= 0 <= drop.high:
         return f"with no measurable loss of {words.metric_name(accuracy)} on {accuracy.samples} samples"
     if drop.value < 0:
@@ -77,7 +81,9 @@ def _why_better(trials: Trials, chosen: Candidate, noise_floor: Interval | None)
 # ── there is none ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _nothing(trials: Trials) -> str:
+def _nothing(trials: Trials, *, out_of_time: bool) -> str:
+    if not trials.candidates and out_of_time:
+        return "The budget ended before a candidate could be tried, so the original is returned."
     if not trials.candidates:
         return "No step could make another file of this model, so the original is returned."
     better = {Minimize.LATENCY: "measurably faster", Minimize.SIZE: "smaller", Minimize.MEMORY: "lighter in memory"}

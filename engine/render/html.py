@@ -90,5 +90,5 @@ def _again(report: Report) -> dict[str, object]:
     if report.reproduce:
         recipe = recipe.model_copy(update={"steps": report.reproduce, "goal": None})
     sets = [name.removesuffix(" data") for name in report.environment.digests if name.endswith(" data")]
-    data = {"data": {name: "dat_…" for name in sets}} if sets else {}
+    data = {"data": dict.fromkeys(sets, "dat_…")} if sets else {}
     return {"model": "mdl_…", **data, **recipe.model_dump(mode="json", exclude_none=True)}

@@ -25,8 +25,11 @@ def _verdict(report: Report) -> str:
 
 
 def _figures(report: Report) -> str:
-    rows = [[_printable(row.name), row.before, row.after, row.change, row.spread] for row in before_and_after(report)]
-    return "" if not rows else _table(["", "original", "optimized", "change", "95 %"], rows)
+    rows = before_and_after(report)
+    if report.verdict.outcome is not Outcome.IMPROVED:
+        return _table(["", "original"], [[row.name, row.before] for row in rows])
+    cells = [[row.name, row.before, row.after, row.change, row.spread] for row in rows]
+    return _table(["", "original", "optimized", "change", "95 %"], cells)
 
 
 def _trials(report: Report) -> str:
