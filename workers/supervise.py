@@ -186,7 +186,7 @@ class Watch:
             case Progress():
                 self._advance(event)
             case TrialDone():
-                self._lease.tell("trial", event.trial.model_dump(mode="json"))
+                self._lease.tell("trial", event.model_dump(mode="json", exclude={"type"}))
             case Checkpoint():
                 self._checkpoint = event.directory
             case Finished() | Failed():
