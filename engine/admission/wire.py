@@ -1,8 +1,8 @@
 """A bounded walk over the protobuf encoding of a model, in plain Python, before a parser builds anything from it.
 
 Each message's fields are framed as (key, value). Only fields that hold messages are entered, as ONNX's own descriptors
-name them; weights are stepped over without being read, so a large model costs no more than a small one. The walk keeps
-its own stack, thus no depth of nesting can exhaust Python's.
+name them, and only text is read; weights are stepped over, so a large model costs no more than a small one. The walk
+keeps its own stack, thus no depth of nesting can exhaust Python's.
 """
 
 import mmap
@@ -32,18 +32,25 @@ MOST: dict[str, int] = {
 REMEDY = "Upload the .onnx file as it was exported, whole."
 
 
-def _message_fields() -> dict[str, dict[int, str]]:
-    """For each type of message the fields that hold messages, and of which type."""
+TEXT = "text"
+
+
+def _entered_fields() -> dict[str, dict[int, str]]:
+    """For each type of message the fields that hold messages, and of which type, or text."""
     kinds = list(onnx.ModelProto.DESCRIPTOR.file.message_types_by_name.values())
     for kind in kinds:
         kinds.extend(kind.nested_types)  # the list grows while it is read: nested types of nested types
     return {
-        kind.name: {field.number: field.message_type.name for field in kind.fields if field.message_type}
+        kind.name: {
+            field.number: field.message_type.name if field.message_type else TEXT
+            for field in kind.fields
+            if field.message_type or field.type == field.TYPE_STRING
+        }
         for kind in kinds
     }
 
 
-MESSAGE_FIELDS = _message_fields()
+ENTERED_FIELDS = _entered_fields()
 
 
 def check_wire(path: Path) -> Counter[str]:
@@ -65,12 +72,14 @@ def _walk(data: mmap.mmap, size: int) -> Counter[str]:
     while stack:
         start, end, kind, depth, graphs = stack.pop()
         _count(counts, kind, depth, graphs)
-        messages = MESSAGE_FIELDS[kind]
+        entered = ENTERED_FIELDS[kind]
         while start < end:
             fields += 1
             number, body, following = _field(data, start, end)
-            inner = messages.get(number) if body else None
-            if inner is not None:
+            inner = entered.get(number) if body else None
+            if inner is TEXT:
+                _check_text(data[body:following], start)
+            elif inner is not None:
                 stack.append((body, following, inner, depth + 1, graphs + (inner == "GraphProto")))
             if fields > MOST_FIELDS or len(stack) > MOST_PENDING:
                 raise ModelRejected("model_too_complex", f"The model has more than {MOST_FIELDS} fields.", REMEDY)
@@ -107,6 +116,13 @@ def _field(data: mmap.mmap, start: int, end: int) -> tuple[int, int, int]:
     if following > end or not number:
         raise _broken(start)
     return number, body, following
+
+
+def _check_text(text: bytes, at: int) -> None:
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise _broken(at) from error
 
 
 def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 import onnx
+import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from engine.graph import all_graphs, constant_of, subgraphs, tensor_types
