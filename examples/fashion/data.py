@@ -15,7 +15,7 @@ def load(part: Literal["train", "test"]) -> tuple[NDArray[np.float32], NDArray[n
     prefix = "t10k" if part == "test" else "train"
     images = _idx(FOLDER / f"{prefix}-images-idx3-ubyte.gz", header_bytes=16).reshape(-1, 1, 28, 28)
     labels = _idx(FOLDER / f"{prefix}-labels-idx1-ubyte.gz", header_bytes=8)
-    return images.astype(np.float32) / 255, labels.astype(np.int64)
+    return images.astype(np.float32) / np.float32(255), labels.astype(np.int64)
 
 
 def _idx(path: Path, *, header_bytes: int) -> NDArray[np.uint8]:
