@@ -8,7 +8,7 @@ import onnx
 from engine.admission import admit
 from engine.admission.sniff import is_bundle
 from engine.bundle import join, open_bundle
-from engine.data import is_feedable, open_arrays
+from engine.data import common_length, is_feedable, open_arrays
 from engine.errors import shown
 from engine.footprint import peak_activations, weight_bytes
 from engine.graph import all_graphs, operators, opset
@@ -65,9 +65,9 @@ def summarize(model: onnx.ModelProto, size_bytes: int) -> ModelSummary:
 def inspect_dataset(path: Path, folder: Path) -> DatasetSummary:
     """The arrays of a data set; which model they fit is seen when a job names both. Raises DataRejected."""
     arrays = open_arrays(path, folder)
-    counted = [len(array) for array in arrays.values() if array.ndim]
+    counted = [name for name, array in arrays.items() if array.ndim]
     return DatasetSummary(
-        samples=max(counted, default=1),
+        samples=common_length(arrays, counted) if counted else 1,
         arrays=[
             ArrayInfo(name=name, dtype=array.dtype.name, shape=list(array.shape)) for name, array in arrays.items()
         ],

@@ -3,7 +3,7 @@
 Every error says which array it is about and how to mend it.
 """
 
-from engine.data.fit import fit_samples, is_feedable, open_samples
+from engine.data.fit import common_length, fit_samples, is_feedable, open_samples
 from engine.data.handover import load_samples, save_samples
 from engine.data.npz import open_arrays
 from engine.data.samples import Feeds, Samples
@@ -12,6 +12,7 @@ from engine.data.synthetic import synthetic_samples
 __all__ = [
     "Feeds",
     "Samples",
+    "common_length",
     "fit_samples",
     "is_feedable",
     "load_samples",

@@ -1,6 +1,6 @@
 """Do these arrays fit this model? Matches them to inputs by name, then checks length, shape, type and values."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,9 @@ def fit_samples(arrays: Arrays, signature: Signature, labels_name: str | None) -
     label_key = _label_key(arrays, signature, labels_name)
     matched = _match(arrays, signature, label_key)
     columns = {tensor.name: _column(tensor, key, arrays[key]) for tensor, key in matched}
-    count = _length(
-        arrays, [key for tensor, key in matched if columns[tensor.name].layout is not Layout.CONSTANT], label_key
-    )
+    counted = [key for tensor, key in matched if columns[tensor.name].layout is not Layout.CONSTANT]
+    counted += [] if label_key is None else [label_key]
+    count = common_length(arrays, counted) if counted else 1
     per_run = _rows_per_run(signature, columns)
     _check_symbols(signature, columns)
     rows = np.arange(count // (per_run or 1) * (per_run or 1))
@@ -148,17 +148,13 @@ def check_feedable(tensor: TensorInfo) -> None:
 # ── length ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _length(arrays: Arrays, keys: list[str], label_key: str | None) -> int:
-    """Number of samples; all arrays must agree on it."""
-    counted = [*keys, label_key] if label_key is not None else keys
-    if not keys:
-        return 1 if label_key is None else len(np.atleast_1d(arrays[label_key]))
-    first = keys[0]
-    for key in counted:
-        if arrays[key].ndim == 0 or len(arrays[key]) != len(arrays[first]):
-            detail = (
-                f"Arrays {shown(first)} and {shown(key)} differ in length: {arrays[first].shape}, {arrays[key].shape}."
-            )
+def common_length(arrays: Arrays, names: Sequence[str]) -> int:
+    """Number of samples; these arrays must agree on it."""
+    first = names[0]
+    for name in names:
+        if arrays[name].ndim == 0 or len(arrays[name]) != len(arrays[first]):
+            shapes = f"{arrays[first].shape} and {arrays[name].shape}"
+            detail = f"Arrays {shown(first)} and {shown(name)} differ in length: their shapes are {shapes}."
             raise DataRejected("dataset_length", detail, "Give every array one entry per sample along axis 0.")
     return len(arrays[first])
 

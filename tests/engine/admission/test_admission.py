@@ -1,10 +1,12 @@
 """What strangers upload instead of a model: each is refused with a stable code and a remedy, in no time."""
 
+import contextlib
 import gzip
 import io
 import json
 import os
 import pickle
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
