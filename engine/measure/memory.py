@@ -15,8 +15,10 @@ RUNS = 3  #: the arena has then seen every size it will be asked for
 
 
 def peak_bytes(model: Path, feeds: Feeds, target: Target, *, lock: HostLock | None = None) -> int:
+    if lock is not None:
+        lock.pause()  # it only takes a few runs, so it is not held in the midst of them
     with tempfile.TemporaryDirectory(prefix="memory-") as name:
         path = Path(name) / "feeds.npz"
         write_feeds(feeds, path)
         spec = MemorySpec(model=str(model), device=target.device, threads=target.threads, feeds=str(path), runs=RUNS)
-        return int(run_probe(spec, lock=lock)["peak_bytes"])
+        return int(run_probe(spec)["peak_bytes"])

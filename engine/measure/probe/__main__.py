@@ -4,9 +4,11 @@ A user's model runs in ONNX Runtime only here (and in calibration), so that a na
 not the job. Nothing is caught: an error ends the process, and `engine.measure.probe.launch` says what became of it.
 """
 
+import ctypes
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +33,8 @@ from engine.measure.probe.timing import time_in_turns
 from engine.measure.session import open_session, output_names, shared_options
 
 Result = dict[str, Any]
+
+PR_SET_PDEATHSIG = 1  #: of <linux/prctl.h>
 
 
 def load(spec: LoadSpec) -> Result:
@@ -73,8 +77,9 @@ def _runner(session: Any, feeds: dict[str, np.ndarray]) -> Callable[[], object]:
 def memory(spec: MemorySpec) -> Result:
     """In a forked child: the peak of a process also covers the process that started it, until it forks."""
     reader, writer = os.pipe()
-    child = os.fork()
+    parent, child = os.getpid(), os.fork()
     if child == 0:
+        _die_with(parent)
         os.write(writer, str(_peak_bytes(spec)).encode())
         os._exit(0)
     os.close(writer)
@@ -82,8 +87,17 @@ def memory(spec: MemorySpec) -> Result:
         peak = answer.read()
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
-        os.kill(os.getpid(), os.WTERMSIG(status))
+        os.kill(parent, os.WTERMSIG(status))
+    if status:
+        sys.exit(1)  # the child's traceback is on standard error
     return {"peak_bytes": int(peak)}
+
+
+def _die_with(parent: int) -> None:
+    """Whoever kills the probe kills what it forked."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _peak_bytes(spec: MemorySpec) -> int:

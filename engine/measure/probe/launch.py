@@ -51,11 +51,17 @@ def _wait(process: subprocess.Popen[bytes], spec: Spec, deadline: float, lock: H
             process.wait()
             raise _error(spec, "probe_timed_out", "it did not end in time")
         if lock is not None and lock.wanted():
-            process.send_signal(signal.SIGSTOP)
-            lock.pause()
-            process.send_signal(signal.SIGCONT)
+            _hold(process, lock)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(min(left, LOOK_S) if lock else left)
+
+
+def _hold(process: subprocess.Popen[bytes], lock: HostLock) -> None:
+    """Let the measurement in only once the probe has really stopped, or ended."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    lock.pause()
+    process.send_signal(signal.SIGCONT)
 
 
 def _failure(spec: Spec, status: int, errors: Path) -> StepFailed:
