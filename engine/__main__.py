@@ -60,9 +60,7 @@ def _work(request: EngineRequest, here: Surroundings) -> int:
     except MemoryError:
         here.emit(_out_of_memory())
     except OSError as error:
-        if error.errno not in OUT_OF_SPACE:
-            raise
-        here.emit(_out_of_space(error))
+        here.emit(_exhausted(error))
     else:
         return 0
     return 1
@@ -78,11 +76,16 @@ def _out_of_memory() -> Failed:
     )
 
 
-def _out_of_space(error: OSError) -> Failed:
+def _exhausted(error: OSError) -> Failed:
+    """The system had no more of something; any other error of the system is raised again."""
+    if error.errno == errno.ENOMEM:
+        return _out_of_memory()
+    if error.errno not in OUT_OF_SPACE:
+        raise error
     return Failed(
         code="out_of_disk",
         title="The work needs more disk than there is",
-        detail=f"Writing a file failed: {os.strerror(error.errno or 0)}.",
+        detail=f"Writing a file failed: {os.strerror(error.errno)}.",
         remedy="Free some disk space or raise the service's file limit, then send the job again.",
         fault=Fault.SERVICE,
     )

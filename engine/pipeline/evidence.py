@@ -1,8 +1,9 @@
 """The report of a job as it stands: from the first checkpoint, which offers the original, to the last one."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from engine.explain import findings
 from engine.measure.session import PROVIDERS
 from engine.pipeline.checkpoint import offered
 from engine.pipeline.final import Final
@@ -10,7 +11,7 @@ from engine.pipeline.start import Start
 from engine.pipeline.trials import Candidate, Trials
 from engine.pipeline.verdict import verdict
 from engine.recipe import Recipe
-from engine.report import Comparison, Environment, Finding, LatencySeries, Profile, Report, Trial
+from engine.report import Comparison, Environment, LatencySeries, Profile, Report, Trial
 
 
 @dataclass
@@ -22,7 +23,6 @@ class Evidence:
     final: Final | None = None
     profile_before: Profile | None = None
     profile_after: Profile | None = None
-    findings: list[Finding] = field(default_factory=list)
     out_of_time: bool = False
 
     def report(self, elapsed_seconds: float) -> Report:
@@ -30,7 +30,7 @@ class Evidence:
         offer = chosen or self.trials.original
         noise_floor = self.final.noise_floor if self.final else self.start.bench.noise_floor
         judged = verdict(self.trials, noise_floor, complete=self.final is not None, out_of_time=self.out_of_time)
-        return Report(
+        report = Report(
             created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             verdict=judged,
             recipe=self.recipe,
@@ -43,11 +43,11 @@ class Evidence:
             trials=self._rows(),
             profile_before=self.profile_before,
             profile_after=self.profile_after,
-            findings=self.findings,
             warnings=self._warnings(chosen),
             environment=self._environment(),
             elapsed_seconds=round(elapsed_seconds, 2),
         )
+        return report.model_copy(update={"findings": findings(report)})
 
     def _series(self) -> list[LatencySeries]:
         """Raw samples of the offered file; where none is offered, of the one that came closest."""
