@@ -1,0 +1,134 @@
+"""The page opens with the network off, tells the verdict first, and never lets a name become markup."""
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from engine.render.html import render_html
+from engine.report import Comparison, Interval, LatencySeries, Report
+from tests.engine.render.reports import bare, improved, profile, trial, unimproved
+
+REPORTS = [improved(), unimproved(), bare()]
+VOID = {"meta", "br", "line", "rect", "circle"}
+
+
+class Reader(HTMLParser):
+    """Tags that are opened and closed in order, with all their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def policy_of(page: str) -> str:
+    return next(str(found["content"]) for tag, found in Reader(page).tags if "http-equiv" in found and tag == "meta")
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_every_tag_is_closed(report: Report) -> None:
+    assert Reader(render_html(report)).open == []
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_nothing_is_loaded_and_nothing_runs(report: Report) -> None:
+    tags = Reader(render_html(report)).tags
+    assert not {"script", "link", "iframe", "object", "img", "form"} & {tag for tag, _ in tags}
+    assert [found for _, found in tags if {"src", "style", "onload"} & set(found)] == []
+    assert all(str(found["href"]).startswith("#") for _, found in tags if "href" in found)
+
+
+def test_the_policy_allows_one_style_and_nothing_else() -> None:
+    page = render_html(improved())
+    style = page.split("<style>")[1].split("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy_of(page) == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def test_the_verdict_comes_first() -> None:
+    page = render_html(improved())
+    places = [
+        page.index(text) for text in ("Improved", "1.74×", "Before and after", "Candidates", "How it was measured")
+    ]
+    assert places == sorted(places)
+
+
+def test_without_an_improvement_only_the_original_is_shown() -> None:
+    page = render_html(unimproved())
+    assert "No improvement" in page and "is returned" in page
+    assert ">Optimized</th>" not in page.split("Candidates")[0]
+
+
+def test_a_name_is_data() -> None:
+    hostile = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> \u202e\x1b[31m {{ 7*7 }}"
+    named = trial(1, hostile, improved().trials[0].state, speedup=1.1, drop=0.0).model_copy(update={"reason": hostile})
+    layers = profile(2.0, quantized=False, layers=3)
+    operators = [one.model_copy(update={"name": hostile, "operator": hostile}) for one in layers.operators]
+    update = {
+        "trials": [named],
+        "warnings": [hostile],
+        "profile_before": layers.model_copy(update={"operators": operators}),
+    }
+    page = render_html(improved().model_copy(update=update))
+    assert not {"script", "img"} & {tag for tag, _ in Reader(page).tags}
+    assert "\u202e" not in page and "\x1b" not in page and "{{ 7*7 }}" in page
+
+
+def test_an_endless_name_is_cut_in_its_middle() -> None:
+    layers = profile(2.0, quantized=False, layers=3)
+    operators = [
+        one.model_copy(update={"name": f"begin{'x' * 5000}end{index}"}) for index, one in enumerate(layers.operators)
+    ]
+    page = render_html(
+        improved().model_copy(update={"profile_before": layers.model_copy(update={"operators": operators})})
+    )
+    assert re.search(r">beginx+…x+end0<", page)
+
+
+def test_five_hundred_operators_are_listed_and_the_rest_is_counted() -> None:
+    page = render_html(improved().model_copy(update={"profile_before": profile(2.0, quantized=False, layers=500)}))
+    assert "488 others" in page and "300 faster ones are in" in page
+    assert len(page) < 400_000
+
+
+def test_figures_that_are_not_finite_are_drawn_inside_the_chart() -> None:
+    endless = Interval(value=float("inf"), low=0, high=float("inf"))
+    odd = improved().trials[0].model_copy(update={"comparison": Comparison(speedup=endless, accuracy_drop=endless)})
+    page = render_html(improved().model_copy(update={"trials": [odd, *improved().trials[1:]]}))
+    assert "∞" in page and "nan" not in page and "inf%" not in page
+
+
+def test_one_slow_run_does_not_squeeze_the_others() -> None:
+    steady = [1.0 + 0.001 * (index % 7) for index in range(100)]
+    series = [LatencySeries(baseline_ms=[*steady, 900.0], candidate_ms=steady)]
+    page = render_html(improved().model_copy(update={"series": series}))
+    assert "101 runs, 1 beyond" in page
+
+
+def test_equal_samples_can_be_drawn() -> None:
+    series = [LatencySeries(baseline_ms=[1.0] * 5, candidate_ms=[1.0] * 5)]
+    assert "5 runs" in render_html(improved().model_copy(update={"series": series}))
+
+
+def test_the_recipe_to_reproduce_holds_the_steps_that_were_used() -> None:
+    page = render_html(improved())
+    recipe = page.split("job.json")[1]
+    assert "quantize_static" in recipe and "&#34;weight_range&#34;: &#34;reduced&#34;" in recipe
+    assert "&#34;goal&#34;" not in recipe
