@@ -1,13 +1,14 @@
 """What one run of a model costs on paper: multiply-accumulates, parameters, bytes moved, for each node.
 
-Shapes are inferred, with the batch size in place of a symbolic first dimension of an input and 1 in place of any other.
+Shapes are inferred; a symbolic dimension of an input is the batch if it is named so (or stands first, where none is),
+and any other counts as 1 unless its size is given.
 The body of a branch or loop counts once, for how often it runs is known only when it runs. Bytes moved are the inputs
 and outputs of each node as if nothing stayed in a cache; a tensor that exists only between QuantizeLinear and
 DequantizeLinear counts at its quantized size, because that is how the fused kernels read and write it.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -24,6 +25,9 @@ LARGEST_SHAPE_CONSTANT = 1024
 VIEWS = {"Constant", "Dropout", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"}
 CONVERSIONS = {"QuantizeLinear", "DequantizeLinear"}
 HALF_BYTE = {TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1}
+
+
+Sizes = Mapping[str, Sequence[int]]  #: shape of an input by its name
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,9 @@ class Tensors:
         return prod(self.shapes[name]) * self.itemsizes[name]
 
 
-def count(model: ModelProto, batch: int = 1) -> Complexity:
-    """Cost of one run of `batch` samples. Never raises on a valid model: what cannot be known is None."""
-    inferred = infer_shapes(model, batch)
+def count(model: ModelProto, batch: int = 1, sizes: Sizes | None = None) -> Complexity:
+    """Cost of one run. Never raises on a valid model: what cannot be known is None."""
+    inferred = infer_shapes(model, batch, sizes)
     nodes = list(_costs(inferred.graph, Tensors()))
     return Complexity(
         macs=_total(node.macs for node in nodes),
@@ -75,13 +79,16 @@ def count(model: ModelProto, batch: int = 1) -> Complexity:
     )
 
 
-def infer_shapes(model: ModelProto, batch: int = 1) -> ModelProto:
-    """A copy without large weights, local functions inlined, and all shapes that can be inferred written down."""
+def infer_shapes(model: ModelProto, batch: int = 1, sizes: Sizes | None = None) -> ModelProto:
+    """A copy without large weights, local functions inlined, and all shapes that can be inferred written down.
+
+    A dimension that may vary gets the size that `sizes` gives for its input; without that, `batch` if it is the batch.
+    """
     light = _without_large_weights(model)
     try:
         if light.functions:
             light = onnx.inliner.inline_local_functions(light)
-        _fix_dimensions(light.graph, batch)
+        _fix_dimensions(light.graph, batch, sizes or {})
         return onnx.shape_inference.infer_shapes(light, check_type=False, strict_mode=False, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         return light  # shapes that the file itself declares are still there
@@ -108,18 +115,23 @@ def _without_large_weights(model: ModelProto) -> ModelProto:
     return light
 
 
-def _fix_dimensions(graph: GraphProto, batch: int) -> None:
+def _fix_dimensions(graph: GraphProto, batch: int, sizes: Sizes) -> None:
     """Give every symbolic dimension of the inputs a size, and the same size wherever its symbol comes up again."""
-    sizes: dict[str, int] = {}
-    for value in graph.input:
-        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
-            if not dimension.HasField("dim_value"):
-                size, symbol = batch if axis == 0 else 1, dimension.dim_param
-                dimension.dim_value = sizes.setdefault(symbol, size) if symbol else size
+    chosen: dict[str, int] = {}
+    inputs = [(value.name, list(value.type.tensor_type.shape.dim)) for value in graph.input]
+    batch_is_named = any("batch" in dimension.dim_param.lower() for _, shape in inputs for dimension in shape)
+    for name, shape in inputs:
+        for axis, dimension in enumerate(shape):
+            if dimension.HasField("dim_value"):
+                continue
+            symbol, given = dimension.dim_param, sizes.get(name, ())
+            is_batch = "batch" in symbol.lower() if batch_is_named else axis == 0
+            size = given[axis] if axis < len(given) else batch if is_batch else 1
+            dimension.dim_value = chosen.setdefault(symbol, size) if symbol else size
     for value in (*graph.value_info, *graph.output):
         for dimension in value.type.tensor_type.shape.dim:
-            if dimension.dim_param in sizes:
-                dimension.dim_value = sizes[dimension.dim_param]
+            if dimension.dim_param in chosen:
+                dimension.dim_value = chosen[dimension.dim_param]
 
 
 # ── the walk ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ import re
 import tempfile
 from collections import Counter, defaultdict, deque
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -76,8 +77,7 @@ class ExecutedGraph:
         self._waiting: dict[str, deque[NodeProto]] = defaultdict(deque)
         for node in executed.graph.node:
             self._waiting[node.name or node.op_type].append(node)
-        batch = next((len(array) for array in feeds.values() if array.ndim), 1)
-        inferred = infer_shapes(original, batch).graph
+        inferred = infer_shapes(original, sizes={name: array.shape for name, array in feeds.items()}).graph
         self._real = {name: known.shape for name, known in tensor_types(inferred).items() if known.shape}
         self.tensors = Tensors()
         for weight in executed.graph.initializer:
@@ -99,10 +99,18 @@ class ExecutedGraph:
         """Take over the outputs' shapes from the run."""
         for name, seen in zip((name for name in node.output if name), execution.outputs, strict=False):
             self.tensors.add(name, seen.element, seen.shape)
-        if node.domain == BLOCKED_LAYOUT and node.output:
-            real = self._real.get(ADDED_TO_NAMES.sub("", node.name))
-            if real and len(real) == len(self.tensors.shapes.get(node.output[0], ())):
-                self.tensors.add(node.output[0], 0, real)
+        if node.domain == BLOCKED_LAYOUT:
+            self._undo_padding(node)
+
+    def _undo_padding(self, node: NodeProto) -> None:
+        """The blocked layout rounds channels up to whole vectors; what counts is what the model asked for."""
+        real = self._real.get(ADDED_TO_NAMES.sub("", node.name))
+        if real and len(real) == len(self.tensors.shapes.get(node.output[0], ())):
+            self.tensors.add(node.output[0], 0, real)
+        if node.op_type == "Conv" and {*node.input[:2]} <= self.tensors.shapes.keys():
+            channels, weight = self.tensors.shapes[node.input[0]][1], self.tensors.shapes[node.input[1]]
+            each = max(channels // cast("int", attribute(node, "group", 1)), 1)
+            self.tensors.add(node.input[1], 0, (weight[0], min(weight[1], each), *weight[2:]))
 
 
 def summarize(runs: list[Run], graph: ExecutedGraph, machine: Machine) -> Profile:
