@@ -105,6 +105,8 @@ class ExecutedGraph:
     def _undo_padding(self, node: NodeProto) -> None:
         """The blocked layout rounds channels up to whole vectors; what counts is what the model asked for."""
         real = self._real.get(ADDED_TO_NAMES.sub("", node.name))
+        if node.op_type == "ReorderInput" and not attribute(node, "channels_last", 0):
+            real = self.tensors.shapes.get(node.input[0])
         if real and len(real) == len(self.tensors.shapes.get(node.output[0], ())):
             self.tensors.add(node.output[0], 0, real)
         if node.op_type == "Conv" and {*node.input[:2]} <= self.tensors.shapes.keys():
