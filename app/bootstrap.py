@@ -32,6 +32,7 @@ def check(database: Database) -> None:
         found = MigrationContext.configure(connection).get_current_revision()
     wanted = ScriptDirectory.from_config(_configuration()).get_current_head()
     if found != wanted:
+        database.engine.dispose()
         raise ConfigurationError(
             f"The database's schema is {found or 'empty'}, this version needs {wanted}: run `python -m app.bootstrap`."
         )

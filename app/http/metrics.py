@@ -91,7 +91,7 @@ class _Store(Collector):
 def _job_figures(database: Database) -> list[Metric]:
     with database.read() as session:
         now = clock(session)
-        counts = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).tuples().all())
+        counts = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
         waiting = session.scalar(select(now - func.min(Job.created_at)).where(Job.state == JobState.QUEUED))
         unsent = session.scalar(select(now - func.min(Outbox.created_at)))
     jobs = GaugeMetricFamily("strop_jobs", "Jobs by state, inspections included.", labels=["state"])
