@@ -1,0 +1,90 @@
+"""What is chosen, and what each trial is told about itself."""
+
+from engine.pipeline.trials import Trials
+from engine.recipe import Minimize, QuantizeStatic, SimplifyGraph
+from engine.report import TrialState
+from tests.engine.pipeline.candidates import candidate, table
+
+
+def states(trials: Trials) -> dict[str, TrialState]:
+    return {row.id: row.state for row in trials.rows()}
+
+
+def test_the_fastest_inside_the_limit_is_chosen() -> None:
+    trials, _ = table(candidate("t01", 1.2), candidate("t02", 1.9, drop=0.05), candidate("t03", 1.6, drop=0.009))
+    assert trials.chosen == "t03"
+    assert states(trials) == {
+        "t01": TrialState.DOMINATED,
+        "t02": TrialState.REJECTED,
+        "t03": TrialState.KEPT,
+    }
+
+
+def test_a_missed_limit_is_told_with_both_figures() -> None:
+    trials, _ = table(candidate("t01", 1.9, drop=0.056))
+    assert "it loses 5.6 points; the limit is 1 point" in trials.rows()[0].reason
+
+
+def test_of_two_that_are_as_fast_the_more_accurate_is_chosen() -> None:
+    trials, _ = table(candidate("t01", 1.70, drop=0.005), candidate("t02", 1.69, drop=0.0))
+    assert trials.chosen == "t02"
+    assert "at least as true" in trials.rows()[0].reason
+
+
+def test_of_two_that_are_as_fast_and_as_accurate_the_more_faithful_is_chosen() -> None:
+    trials, _ = table(candidate("t01", 1.70, sqnr_db=12), candidate("t02", 1.69, sqnr_db=30))
+    assert trials.chosen == "t02"
+
+
+def test_what_is_slower_than_the_original_is_never_chosen() -> None:
+    trials, _ = table(candidate("t01", 0.7), candidate("t02", 1.01))
+    assert trials.chosen is None
+    assert set(states(trials).values()) == {TrialState.REJECTED}
+
+
+def test_a_part_of_the_way_is_kept_though_it_gains_nothing() -> None:
+    first = candidate("t01", 1.0, steps=(SimplifyGraph(),))
+    trials, _ = table(first, candidate("t02", 1.7, steps=(SimplifyGraph(), QuantizeStatic())))
+    assert states(trials)["t01"] is TrialState.KEPT
+    assert "t02 builds on it" in trials.rows()[0].reason
+
+
+def test_without_a_limit_a_collapse_is_still_refused() -> None:
+    trials, _ = table(candidate("t01", 3.0, drop=0.4), limit=None)
+    assert trials.chosen is None
+    assert "set limits.accuracy_drop" in trials.rows()[0].reason
+
+
+def test_without_a_limit_a_step_goes_on_with_a_variant_that_is_not_measurably_worse_than_its_best() -> None:
+    variants = [candidate("t01", 1.5, drop=0.001), candidate("t02", 1.9, drop=0.03)]
+    trials, _ = table(*variants, limit=None)
+    assert trials.best_of(variants, trials.original) is variants[0]
+
+
+def test_a_step_that_makes_it_slower_is_rolled_back() -> None:
+    base, slower = candidate("t01", 1.5), candidate("t02", 1.2)
+    trials, _ = table(base, slower)
+    assert trials.best_of([slower], base) is base
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    trials, _ = table(
+        candidate("t01", 1.2, drop=0.001), candidate("t02", 1.6, drop=0.005), candidate("t03", 1.5, drop=0.006)
+    )
+    assert [row.id for row in trials.rows() if row.on_front] == ["t01", "t02"]
+
+
+def test_a_smaller_file_is_chosen_for_its_size_whatever_its_speed() -> None:
+    trials, _ = table(candidate("t01", 1.9), candidate("t02", 0.9, size_bytes=260), minimize=Minimize.SIZE)
+    assert trials.chosen == "t02"
+
+
+def test_one_percent_less_is_not_worth_another_file() -> None:
+    trials, _ = table(candidate("t01", 1.5, size_bytes=990), minimize=Minimize.SIZE)
+    assert trials.chosen is None
+
+
+def test_each_trial_is_told_when_it_ends() -> None:
+    trials, told = table(candidate("t01", 1.2))
+    trials.add_without_file([SimplifyGraph()], "simplify graph", TrialState.SKIPPED, "Nothing to fold.", 0.1)
+    assert [(trial.id, trial.state) for trial in told] == [("t01", TrialState.KEPT), ("t02", TrialState.SKIPPED)]
