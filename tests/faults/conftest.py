@@ -1,0 +1,34 @@
+"""One cluster for all fault tests that can share it; each test finds every part of it running, and leaves an audit."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults import figures
+from tests.faults.cluster import Cluster
+from tests.faults.ledger import Ledger
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    found = Cluster(tmp_path_factory.mktemp("cluster"), apis=2, workers=2, settings={"STROP_WORKER_SLOTS": "3"})
+    yield found
+    found.kill_all()
+
+
+@pytest.fixture
+def cluster(shared: Cluster) -> Cluster:
+    """Two APIs, two workers of three slots, maintenance and a Valkey on SQLite, behind the stand-in child."""
+    shared.start()
+    return shared
+
+
+@pytest.fixture
+def ledger(cluster: Cluster) -> Iterator[Ledger]:
+    found = Ledger(cluster)
+    yield found
+    found.close()
+
+
+def pytest_sessionfinish() -> None:
+    figures.write()
