@@ -66,7 +66,7 @@ class Unavailable(ServiceError):
 
 class JobFailed(StropError):
     def __init__(self, job_id: str, problem: Problem) -> None:
-        super().__init__(f"job {job_id}: {problem}")
+        super().__init__(f"{job_id}: {problem}")
         self.job_id = job_id
         self.problem = problem
 

@@ -95,7 +95,7 @@ class Job:
         while not self.is_final:
             left = ends_at - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"job {self.id} is {self.state} after {timeout:g} s of waiting; it goes on")
+                raise TimeoutError(f"{self.id} is {self.state} after {timeout:g} s of waiting; it goes on")
             self._poll(math.ceil(min(POLL_SECONDS, left)))
             yield self
 
@@ -137,11 +137,12 @@ class Job:
                     if event.is_final:
                         self.refresh()
                         return
-            except httpx2.TransportError as error:
-                if not backoff.pause():
-                    raise Unreachable(self._transport.url, "the stream of events broke") from error
-            if had_ended:
-                return  # the service had nothing more to tell
+                if had_ended:
+                    return  # the service had nothing more to tell
+            except httpx2.TransportError:
+                pass  # taken up again below, as when the service ends the stream because it restarts
+            if not backoff.pause():
+                raise Unreachable(self._transport.url, "the stream of events broke off")
             self.refresh()
 
     def cancel(self) -> "Job":

@@ -4,6 +4,7 @@ A request is repeated when nothing was sent, or when sending it twice does no ha
 likely: a service that never answered is probably not running, one that has answered is probably restarting.
 """
 
+import json
 import random
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -110,9 +111,8 @@ class Transport:
             if source.response.status_code == httpx2.codes.NO_CONTENT:
                 return  # the story was told to its end
             for message in source:
-                data = message.json()
-                if message.id and isinstance(data, dict):
-                    yield Event(seq=int(message.id), type=message.event, data=data)
+                if message.data:  # else it only says how soon to come back
+                    yield Event(int(message.id), message.event, json.loads(message.data))
 
     def backoff(self) -> Backoff:
         first = min(FIRST_PATIENCE_SECONDS, self._patience_seconds)

@@ -21,10 +21,10 @@ def inspect(
         print_json({"model": asdict(file)})
         return
     summary = file.summary or {}
-    print_table(("", ""), _facts(file.id, file.name, summary))
+    print_table(_facts(file.id, file.name, summary))
     typer.echo()
     fits = ((fit["kind"], "yes" if fit["applies"] else "no", fit.get("reason")) for fit in summary.get("steps", []))
-    print_table(("STEP", "APPLIES", "WHY NOT"), fits)
+    print_table(fits, "STEP", "APPLIES", "WHY NOT")
     for warning in summary.get("warnings", []):
         say(f"Warning: {warning}")
 
@@ -38,7 +38,7 @@ def steps(as_json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None)
         return
     for step in catalogue:
         typer.echo(f"{step['kind']}\n  {step['title']}")
-        print_table(("", "", ""), (("  " + name, *_option(schema)) for name, schema in _options(step).items()))
+        print_table(("   ", name, *_option(schema)) for name, schema in step["options"]["properties"].items())
 
 
 def _facts(file_id: str, name: str, summary: dict[str, Any]) -> list[tuple[str, object]]:
@@ -61,11 +61,6 @@ def _facts(file_id: str, name: str, summary: dict[str, Any]) -> list[tuple[str, 
 def _tensor(info: dict[str, Any]) -> str:
     shape = ", ".join("?" if size is None else str(size) for size in info["shape"])
     return f"{info['name']}: {info['dtype']}[{shape}]"
-
-
-def _options(step: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    properties = step["options"].get("properties", {})
-    return {name: schema for name, schema in properties.items() if name != "kind"}
 
 
 def _option(schema: dict[str, Any]) -> tuple[str, str]:

@@ -29,10 +29,8 @@ def jobs(
     if as_json:
         print_json([asdict(job.body) for job in found])
         return
-    print_table(
-        ("JOB", "STATE", "DONE", "CREATED", "NAME", "RESULT"),
-        ((job.id, job.state, f"{job.progress:.0%}", job.body.created_at, job.name, _result(job)) for job in found),
-    )
+    rows = ((job.id, job.state, f"{job.progress:.0%}", job.body.created_at, job.name, _result(job)) for job in found)
+    print_table(rows, "JOB", "STATE", "DONE", "CREATED", "NAME", "RESULT")
 
 
 def show(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
@@ -53,7 +51,7 @@ def show(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL, api_key: 
         "finished": job.body.finished_at,
         "result": _result(job),
     }
-    print_table(("", ""), ((name, value) for name, value in rows.items() if value))
+    print_table((name, value) for name, value in rows.items() if value)
     screen = console()
     for trial in job.trials:
         screen.print(trial_line(trial))

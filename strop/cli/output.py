@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from strop.cli.exits import Code, say
 from strop.job import Job
@@ -40,15 +37,14 @@ def print_report(job: Job, report: Report, *, as_json: bool, quiet: bool = False
         typer.echo(report.text)
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns without a frame; never cut where another program reads them."""
-    screen = Console(highlight=False)
-    if not screen.is_terminal:
-        screen.width = 10_000
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else printable(cell)) for cell in row))
-    screen.print(table)
+def print_table(rows: Iterable[Sequence[object]], *headings: str) -> None:
+    """Columns without a frame, one line a row, for eyes and for `awk`."""
+    cells = [
+        ["" if cell is None else printable(cell) for cell in row] for row in ([headings] if headings else []) + [*rows]
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def sent(upload: Callable[..., FileBody], source: str, *, quiet: bool) -> str:
@@ -61,9 +57,11 @@ def sent(upload: Callable[..., FileBody], source: str, *, quiet: bool) -> str:
 
 @contextmanager
 def leave_running(job: Job) -> Generator[None]:
-    """Ctrl+C ends the watching and not the job."""
+    """Ctrl+C, or the end of our patience, ends the watching and not the job."""
     try:
         yield
-    except KeyboardInterrupt:
-        say(f"\nJob {job.id} goes on. Watch it: strop watch {job.id}\nStop it:  strop cancel {job.id}")
-        raise typer.Exit(Code.INTERRUPTED) from None
+    except (KeyboardInterrupt, TimeoutError) as error:
+        is_timeout = isinstance(error, TimeoutError)
+        say(f"{error}" if is_timeout else f"\n{job.id} goes on.")
+        say(f"  to watch it:  strop watch {job.id}\n  to stop it:   strop cancel {job.id}")
+        raise typer.Exit(Code.TIMEOUT if is_timeout else Code.INTERRUPTED) from None

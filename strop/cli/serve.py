@@ -1,5 +1,6 @@
 """`strop serve`: the whole service on this machine, in one command."""
 
+import json
 import os
 import signal
 import threading
@@ -11,7 +12,6 @@ from platformdirs import user_data_path
 
 from strop.cli.exits import say
 from strop.cli.options import Json
-from strop.cli.output import print_json
 from strop.version import VERSION
 
 
@@ -24,7 +24,9 @@ def serve(
         int,
         typer.Option("--port", envvar="STROP_PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one."),
     ] = 8000,
-    slots: Annotated[int | None, typer.Option("--slots", min=1, help="Jobs that run at a time.")] = None,
+    slots: Annotated[
+        int | None, typer.Option("--slots", min=1, help="Jobs at a time, one place being kept for uploads.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the service here: API, worker, broker and database, until Ctrl+C."""
@@ -39,7 +41,7 @@ def serve(
         say(f"Strop {VERSION} is starting …")
     with running(folder, host=host, port=port, slots=slots, stop=stop) as service:
         if as_json and not stop.is_set():
-            print_json({"url": service.url, "home": str(folder.path), "pid": os.getpid()})
+            typer.echo(json.dumps({"url": service.url, "home": str(folder.path), "pid": os.getpid()}))
         elif not stop.is_set():
             say(_welcome(service.url, folder.path))
         service.watch(stop, say)

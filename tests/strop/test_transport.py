@@ -1,4 +1,6 @@
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,13 @@ from strop import NotFound, ServiceError, Strop, Unavailable, Unreachable
 from tests.strop.servers import FileServer, cut_at_random, serving
 
 JOB = b'{"id": "job_1", "state": "queued", "model": "mdl_1", "created_at": "2026-01-01T00:00:00Z", "new_field": 1}'
+
+
+@contextmanager
+def broken_way_to(files: FileServer) -> Iterator[str]:
+    """The first answer is lost."""
+    with serving(files) as origin, cut_at_random(origin, seed=1, longest=50, cuts=1) as url:
+        yield url
 
 
 def test_a_service_that_is_not_there_is_named_with_the_remedy() -> None:
@@ -33,7 +42,7 @@ def test_patience_ends() -> None:
 
 def test_a_submit_whose_answer_was_lost_is_sent_again_and_so_is_its_key() -> None:
     files = FileServer(JOB)
-    with serving(files) as origin, cut_at_random(origin, seed=1, longest=50, cuts=1) as url, Strop(url) as strop:
+    with broken_way_to(files) as url, Strop(url) as strop:
         assert strop.optimize("mdl_1").id == "job_1"
     assert files.requests == ["POST /v1/jobs", "POST /v1/jobs"]
 
@@ -42,9 +51,8 @@ def test_an_upload_whose_answer_was_lost_is_not_repeated_silently(tmp_path: Path
     path = tmp_path / "model.onnx"
     path.write_bytes(b"x")
     files = FileServer(JOB)
-    with serving(files) as origin, cut_at_random(origin, seed=1, longest=50, cuts=1) as url:
-        with Strop(url) as strop, pytest.raises(Unreachable):
-            strop.upload_model(path)
+    with broken_way_to(files) as url, Strop(url) as strop, pytest.raises(Unreachable):
+        strop.upload_model(path)
     assert len(files.requests) == 1
 
 

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+
+from strop import JobCanceled, JobFailed, JobState, Strop, Unreachable
+from strop.job import Job
+from tests.faults.child import Act
+from tests.faults.standin import MODEL, seed_of
+from tests.service import RunningService
+from tests.strop.servers import cut_at_random
+
+
+def submit(strop: Strop, model: Path, act: Act = Act.SUCCEED, *, seconds: float = 0.0) -> Job:
+    return strop.optimize(model, steps=["simplify_graph"], seed=seed_of(act, seconds=seconds))
+
+
+def test_the_journey_from_a_file_to_a_report_and_a_verified_file(strop: Strop, model: Path, tmp_path: Path) -> None:
+    job = submit(strop, model)
+    report = job.result(timeout=60)
+    assert job.succeeded
+    assert report.verdict.outcome == "no_improvement"
+    assert report["model"]["opset"] == 17
+    assert report.text.startswith("made by process")
+    assert job.download_model(tmp_path / "out.onnx").read_bytes() == MODEL
+    assert job.download_candidate("t01", tmp_path / "t01.onnx").read_bytes() == MODEL
+    assert job.download_bundle(tmp_path / "all.zip").read_bytes().startswith(b"PK")
+
+
+def test_events_tell_the_story_once_and_in_order(strop: Strop, model: Path) -> None:
+    job = submit(strop, model, seconds=0.5)
+    events = list(job.events())
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert events[-1].is_final
+    assert job.succeeded
+    assert {event.type for event in events} >= {"state", "stage", "progress"}
+
+
+def test_events_of_an_ended_job_can_be_read_again_and_from_the_middle(strop: Strop, model: Path) -> None:
+    job = submit(strop, model).wait(60)
+    story = list(job.events())
+    assert list(job.events(after=story[1].seq)) == story[2:]
+    assert list(job.events(after=story[-1].seq)) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_events_over_a_connection_that_breaks_are_neither_lost_nor_doubled(
+    service: RunningService, strop: Strop, model: Path, seed: int
+) -> None:
+    job = submit(strop, model, seconds=2)
+    with cut_at_random(service.url, seed, longest=1200, cuts=3) as url, Strop(url) as shaky:
+        events = list(shaky.job(job.id).events())
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert events[-1].is_final
+
+
+def test_waiting_survives_a_connection_that_breaks(service: RunningService, strop: Strop, model: Path) -> None:
+    job = submit(strop, model, seconds=1)
+    with cut_at_random(service.url, seed=1, longest=1200, cuts=3) as url, Strop(url) as shaky:
+        assert shaky.job(job.id).wait(60).succeeded
+
+
+def test_a_timeout_is_the_clients_own_and_the_job_goes_on(strop: Strop, model: Path) -> None:
+    job = submit(strop, model, seconds=3)
+    with pytest.raises(TimeoutError, match="it goes on"):
+        job.wait(timeout=0.5)
+    assert job.wait(timeout=60).succeeded
+
+
+def test_a_canceled_job_keeps_what_it_found(strop: Strop, model: Path, tmp_path: Path) -> None:
+    job = submit(strop, model, Act.WORK)
+    next(each for each in job.changes(timeout=60) if each.progress == 0.5)
+    assert job.cancel().state in {JobState.CANCELING, JobState.CANCELED}
+    assert job.wait(60).state == JobState.CANCELED
+    with pytest.raises(JobCanceled):
+        job.result()
+    assert job.download_model(tmp_path / "best.onnx").read_bytes() == MODEL
+
+
+def test_a_failed_job_tells_why_and_what_to_do(strop: Strop, model: Path) -> None:
+    job = submit(strop, model, Act.FAIL)
+    with pytest.raises(JobFailed, match="Ask for less") as failure:
+        job.result(timeout=60)
+    assert failure.value.problem.code == "test_failure"
+    assert job.wait().state == JobState.FAILED  # waiting itself never raises
+
+
+def test_jobs_are_listed_over_pages(strop: Strop, model: Path) -> None:
+    submitted = [submit(strop, model).wait(60).id for _ in range(2)]
+    assert [job.id for job in strop.jobs()][:2] == submitted[::-1]
+    assert all(job.state == "succeeded" for job in strop.jobs(state="succeeded"))
+
+
+def test_an_ended_job_can_be_deleted(strop: Strop, model: Path) -> None:
+    job = submit(strop, model).wait(60)
+    job.delete()
+    assert job.id not in [each.id for each in strop.jobs()]
+
+
+def test_events_end_with_an_error_when_the_service_stays_away(
+    strop: Strop, model: Path, service: RunningService
+) -> None:
+    job = submit(strop, model, seconds=1)
+    hasty = Strop(service.url, patience_seconds=0)
+    events = hasty.job(job.id).events()
+    next(events)
+    hasty.close()
+    with pytest.raises(Unreachable):
+        list(events)
