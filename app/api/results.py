@@ -16,11 +16,19 @@ from app.http.download import Download
 from app.http.headers import content_disposition, preferred
 from app.http.problems import documented
 from app.services import Services
-from engine.report import Trial
+from engine.report import Report, Trial
 
 REPORTS = {"application/json": "report.json", "text/html": "report.html", "text/plain": "report.txt"}
 ONNX = "application/octet-stream"
 MISSING = documented(404, 409)
+FORMS = {
+    **download.documented("application/octet-stream"),
+    200: {
+        "description": "The report in one of its forms",
+        "model": Report,
+        "content": {"text/html": {"schema": {"type": "string"}}, "text/plain": {"schema": {"type": "string"}}},
+    },
+}
 router = APIRouter(prefix="/v1/jobs", tags=["results"], responses=documented(401))
 
 
@@ -37,7 +45,7 @@ def download_optimized_model(job_id: str, request: Request, services: ServicesDe
 @router.get(
     "/{job_id}/report",
     response_class=StreamingResponse,
-    responses={**MISSING, **documented(406, 416), **download.documented("application/json")},
+    responses={**MISSING, **documented(406, 416), **FORMS},
 )
 def download_report(job_id: str, request: Request, services: ServicesDep) -> Response:
     """The evidence, as JSON, as one HTML page or as text, whichever `Accept` prefers."""

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from app.api import events
+from tests.app.reports import trial
 from tests.app.service import Service
-from tests.app.trials import trial
 
 
 def follow(service: Service, job_id: str, **headers: str) -> list[tuple[int, str, dict]]:

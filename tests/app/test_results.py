@@ -10,12 +10,12 @@ import zipfile
 import pytest
 
 from app.database import JobState
+from tests.app.reports import report
 from tests.app.service import Service
-from tests.app.trials import trial
 
 CONTENT = random.Random(0).randbytes(3_000_000)
 ETAG = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
-REPORT = {"schema_version": "1.0", "trials": [trial("t01"), trial("t02")]}
+REPORT = report("t01", "t02")
 
 
 @pytest.fixture
