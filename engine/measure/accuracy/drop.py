@@ -19,7 +19,7 @@ from engine.report import Interval
 
 RESAMPLES = 2000
 MOST_BLOCKS = 5000
-BLOCKS_AT_ONCE = 4_000_000  #: cells of a resampling table that are in memory at a time
+CELLS_AT_ONCE = 4_000_000  #: cells of a resampling table that are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,18 @@ def _size_of_a_change(scores: Scores, per_sample: int) -> float:
 
 
 def _resampled(measure: Measure, scores: Scores, seed: int) -> np.ndarray:
-    """Value of the original less that of the candidate in each resample."""
+    """Value of the original less that of the candidate in each resample. Equal blocks are drawn as one kind."""
     generator = np.random.default_rng(seed)
-    blocks = len(scores.samples)
     drawn = int(np.count_nonzero(scores.samples))
-    step = max(1, BLOCKS_AT_ONCE // blocks)
+    width = scores.reference.shape[1]
+    table = np.concatenate([scores.reference, scores.candidate, scores.samples], axis=1)
+    kinds, members = np.unique(table, axis=0, return_counts=True)
+    step = max(1, CELLS_AT_ONCE // len(kinds))
     differences = []
     for start in range(0, RESAMPLES, step):
         size = min(step, RESAMPLES - start)
-        times = generator.multinomial(drawn, np.full(blocks, 1 / blocks), size=size).astype(np.float64)
-        samples = times @ scores.samples
-        reference = measure.value(times @ scores.reference / samples)
-        differences.append(reference - measure.value(times @ scores.candidate / samples))
+        times = generator.multinomial(drawn, members / members.sum(), size=size).astype(np.float64)
+        sums = times @ kinds
+        means = sums[:, :-1] / sums[:, -1:]
+        differences.append(measure.value(means[:, :width]) - measure.value(means[:, width:]))
     return np.concatenate(differences)

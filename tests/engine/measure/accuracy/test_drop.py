@@ -1,0 +1,81 @@
+"""The interval of a drop is tried on simulated models, where the truth is known."""
+
+import numpy as np
+import pytest
+
+from engine.measure.accuracy.drop import MOST_BLOCKS, Scores, block_of_each, drop_interval
+from engine.measure.accuracy.metrics import MEASURES
+from engine.recipe import Metric
+from engine.report import Interval
+
+TRIALS = 150
+
+
+def interval(reference: np.ndarray, candidate: np.ndarray, *, seed: int = 0, metric: Metric = Metric.TOP1) -> Interval:
+    blocks = block_of_each(len(reference), seed)
+    scores = Scores.empty(int(blocks.max()) + 1, 1)
+    scores.add(blocks, reference[:, None].astype(float), candidate[:, None].astype(float))
+    improvement = metric is not Metric.AGREEMENT
+    return drop_interval(MEASURES[metric], scores, seed=seed, per_sample=1, improvement=improvement)
+
+
+def models(random: np.random.Generator, samples: int, *, worse: float, better: float) -> tuple[np.ndarray, np.ndarray]:
+    """Original and candidate, right or wrong: a share of the samples got worse, another one better."""
+    kind = random.choice(3, samples, p=[worse, better, 1 - worse - better])
+    right = random.random(samples) < 0.9
+    return np.where(kind == 0, True, np.where(kind == 1, False, right)), np.where(
+        kind == 0, False, np.where(kind == 1, True, right)
+    )
+
+
+@pytest.mark.parametrize(("worse", "better"), [(0.01, 0.005), (0.05, 0.05), (0.1, 0.0), (0.002, 0.0)])
+@pytest.mark.parametrize("samples", [200, 1000])
+def test_the_true_drop_lies_inside_in_about_95_of_100_cases(samples: int, worse: float, better: float) -> None:
+    random = np.random.default_rng(1)
+    seen = [interval(*models(random, samples, worse=worse, better=better), seed=trial) for trial in range(TRIALS)]
+    assert np.mean([one.low <= worse - better <= one.high for one in seen]) >= 0.92
+
+
+def test_where_nothing_changed_in_300_samples_a_percent_may_have() -> None:
+    same = np.ones(300)
+    found = interval(same, same)
+    assert found.value == 0
+    assert -0.017 < found.low <= -0.009
+    assert 0.009 <= found.high < 0.017
+
+
+def test_agreement_cannot_be_gained() -> None:
+    same = np.ones(300)
+    found = interval(same, same, metric=Metric.AGREEMENT)
+    assert (found.value, found.low) == (0, 0)
+    assert 0.009 <= found.high < 0.017
+
+
+def test_imagined_samples_weigh_nothing_beside_many_changes() -> None:
+    random = np.random.default_rng(2)
+    reference, candidate = models(random, 4000, worse=0.2, better=0.1)
+    found = interval(reference, candidate)
+    difference = reference.astype(float) - candidate
+    expected = 1.96 * difference.std() / np.sqrt(len(difference))
+    assert (found.high - found.low) / 2 == pytest.approx(expected, rel=0.1)
+    assert found.value == pytest.approx(difference.mean())
+
+
+def test_a_large_data_set_is_drawn_in_blocks_with_the_same_spread() -> None:
+    random = np.random.default_rng(3)
+    reference, candidate = models(random, 8 * MOST_BLOCKS, worse=0.1, better=0.05)
+    found = interval(reference, candidate)
+    difference = reference.astype(float) - candidate
+    expected = 1.96 * difference.std() / np.sqrt(len(difference))
+    assert (found.high - found.low) / 2 == pytest.approx(expected, rel=0.1)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    random = np.random.default_rng(4)
+    pair = models(random, 300, worse=0.1, better=0.05)
+    assert interval(*pair, seed=5) == interval(*pair, seed=5) != interval(*pair, seed=6)
+
+
+def test_a_larger_error_is_a_drop() -> None:
+    reference, candidate = np.full(100, 0.5), np.full(100, 0.75)
+    assert interval(reference, candidate, metric=Metric.MSE).value == pytest.approx(0.25)
