@@ -1,0 +1,195 @@
+"""Each finding appears where its figures call for it, names them, and is silent elsewhere."""
+
+import re
+
+import pytest
+
+from engine.explain import RULES, findings
+from engine.recipe import Limits, QuantizeStatic, Recipe, SimplifyGraph
+from engine.report import Bound, Comparison, Finding, Interval, OperatorTime, Profile, Report, Trial, TrialState
+from tests.engine.render.reports import figures, improved, interval, trial, unimproved
+
+FULL_RANGE = QuantizeStatic(activations="unsigned", weight_range="full", calibration="minmax")
+
+
+def operator(name: str = "layer", kind: str = "Conv", **facts: object) -> OperatorTime:
+    usual = {"time_ms": 1.0, "time_share": 0.5, "macs": 10_000_000, "macs_share": 0.5, "bytes_moved": 1_000_000}
+    return OperatorTime(name=name, operator=kind, **(usual | facts))
+
+
+def profile(*operators: OperatorTime, conversions_ms: float = 0) -> Profile:
+    total = sum(each.time_ms for each in operators)
+    return Profile(operators=list(operators), total_ms=total, quantize_dequantize_ms=conversions_ms)
+
+
+def report(**parts: object) -> Report:
+    return improved().model_copy(update={"profile_before": None, "profile_after": None, **parts})
+
+
+def on_machine(**facts: object) -> Report:
+    environment = improved().environment
+    machine = environment.machine.model_copy(update=facts)
+    return report(environment=environment.model_copy(update={"machine": machine}))
+
+
+def finding(code: str, given: Report) -> Finding | None:
+    return next((each for each in findings(given) if each.code == code), None)
+
+
+def text(code: str, given: Report) -> str:
+    found = finding(code, given)
+    assert found is not None, [each.code for each in findings(given)]
+    return found.text
+
+
+@pytest.mark.parametrize("given", [improved(), unimproved(), report()])
+def test_no_finding_is_without_a_figure_and_no_two_have_one_code(given: Report) -> None:
+    found = findings(given)
+    assert all(re.search(r"\d", each.text) for each in found)
+    assert len({each.code for each in found}) == len(found)
+    assert len(RULES) >= len(found) > 0
+
+
+def test_less_work_and_less_traffic_are_told_with_both_figures() -> None:
+    before, after = figures(2, 1000, 0.9), figures(1, 1000, 0.9)
+    smaller = after.model_copy(update={"macs": 10_000_000, "bytes_moved": 1_000_000})
+    given = report(baseline=before, optimized=smaller)
+    assert "10" in text("less_work", given) and "40.6" in text("less_work", given)
+    assert "3.21 MB" in text("less_traffic", given)
+    assert finding("less_work", report(baseline=before, optimized=after)) is None
+
+
+def test_fused_operators_are_counted() -> None:
+    given = report(profile_before=profile(operator(), operator(), operator()), profile_after=profile(operator()))
+    assert "1 operators instead of 3" in text("fewer_operators", given)
+
+
+def test_kernels_that_run_slower_are_a_warning() -> None:
+    fast, slow = profile(operator(time_ms=1.0)), profile(operator(time_ms=2.0))
+    assert "10.0 instead of 20.0" in text("slower_kernels", report(profile_before=fast, profile_after=slow))
+    assert "20.0 instead of 10.0" in text("faster_kernels", report(profile_before=slow, profile_after=fast))
+    assert finding("faster_kernels", report(profile_before=fast, profile_after=fast)) is None
+
+
+def test_the_operator_that_takes_most_of_the_time_is_named() -> None:
+    taken = profile(operator(time_ms=3), operator(time_ms=3), operator(kind="Gemm", time_ms=2))
+    assert "2 × Conv take 75.0 %" in text("dominated_by", report(profile_before=taken))
+
+
+def test_kernels_near_the_peak_of_the_machine_leave_little_to_gain() -> None:
+    close = profile(operator(macs=35_000_000, time_ms=1.0))
+    assert "70.0 GFLOP/s" in text("near_peak", report(profile_before=close))
+    assert finding("near_peak", report(profile_before=profile(operator()))) is None
+
+
+def test_waiting_for_memory_is_told_with_its_rate() -> None:
+    taken = profile(operator(bound=Bound.MEMORY, bytes_moved=8_000_000), operator(bound=Bound.COMPUTE))
+    assert "50.0 %" in text("memory_bound", report(profile_before=taken))
+    assert "8.00 GB/s" in text("memory_bound", report(profile_before=taken))
+
+
+def test_a_model_of_tiny_operators_is_called_one() -> None:
+    tiny = profile(*[operator(time_ms=0.004) for _ in range(10)])
+    assert "10 operators of the original take 4.00 µs each" in text("tiny_model", report(profile_before=tiny))
+    assert finding("tiny_model", report(profile_before=profile(operator()))) is None
+
+
+def test_time_that_is_not_in_the_flops_is_pointed_at() -> None:
+    taken = profile(
+        operator("stem", time_share=0.4, macs_share=0.05), operator("rest", time_share=0.6, macs_share=0.95)
+    )
+    sentence = text("time_not_flops", report(profile_before=taken))
+    assert "“stem”" in sentence and "40.0 %" in sentence and "5.00 %" in sentence and "rest" not in sentence
+
+
+def test_operators_that_do_not_multiply_are_summed_up() -> None:
+    taken = profile(operator(), operator("up", "Resize", time_ms=2.0, macs=0, macs_share=0))
+    sentence = text("time_without_flops", report(profile_before=taken))
+    assert "66.7 %" in sentence and "“up” (Resize, 2.00 ms)" in sentence
+
+
+@pytest.mark.parametrize(
+    ("flags", "width", "told"),
+    [(["sse4_2"], 30, True), (["sse4_2"], 24, False), (["sse4_2", "avx512f"], 24, True), (["asimd"], 30, False)],
+)
+def test_widths_that_fill_no_vectors_are_told_by_the_width_of_the_vectors(
+    flags: list[str], width: int, told: bool
+) -> None:
+    given = on_machine(flags=flags).model_copy(update={"profile_before": profile(operator(shape=[1, width, 8, 8]))})
+    assert (finding("widths_not_multiple", given) is not None) is told
+
+
+def test_what_int8_can_bring_is_the_ratio_of_the_peaks() -> None:
+    assert "1.95×" in text("int8_without_vnni", on_machine(peak_gflops=71.2, peak_gops_int8=139.0))
+    hardly = finding("int8_without_vnni", on_machine(peak_gflops=71.2, peak_gops_int8=75.0))
+    assert hardly is not None and hardly.severity == "warning"
+    assert "4.00×" in text("int8_with_vnni", on_machine(peak_gflops=50.0, peak_gops_int8=200.0, flags=["avx512_vnni"]))
+
+
+def test_nothing_is_said_about_int8_where_none_was_tried() -> None:
+    plain = trial(1, "simplified graph", TrialState.KEPT, speedup=1.1, drop=0)
+    given = report(trials=[plain.model_copy(update={"steps": [SimplifyGraph()]})])
+    assert not {each.code for each in findings(given)} & {"int8_without_vnni", "format_matters"}
+
+
+def test_the_fastest_and_the_slowest_format_are_set_side_by_side() -> None:
+    sentence = text("format_matters", report())
+    assert "1.74×" in sentence and "signed activations, full range 0.71×" in sentence
+
+
+def test_layers_left_in_float_and_their_conversions_are_told() -> None:
+    taken = profile(operator(precision="uint8"), operator("head", time_ms=0.5, precision="float32"), conversions_ms=0.3)
+    assert "1 of 2 layers" in text("float_islands", report(profile_after=taken))
+    assert "20.0 % of a run" in text("quantize_overhead", report(profile_after=taken))
+    assert finding("float_islands", report(profile_after=profile(operator(precision="uint8")))) is None
+
+
+def test_full_range_int8_is_flagged_because_other_cpus_give_other_outputs() -> None:
+    given = on_machine(flags=["sse4_2", "avx2"]).model_copy(update={"reproduce": [FULL_RANGE]})
+    assert "0.2 points" in text("int8_accuracy_depends_on_cpu", given)
+    assert "without VNNI, such as this one" in text("int8_accuracy_depends_on_cpu", given)
+    assert finding("int8_accuracy_depends_on_cpu", on_machine(flags=["sse4_2", "avx2"])) is None
+
+
+def test_a_step_with_nothing_to_do_is_quoted() -> None:
+    sentence = text("nothing_to_quantize", report())
+    assert "dynamic int8: No MatMul" in sentence and "13 Conv, MatMul and Gemm nodes" in sentence
+
+
+def with_speedup(value: float, noise: Interval) -> Report:
+    only = trial(1, "static int8", TrialState.REJECTED, speedup=value, drop=0)
+    given = unimproved()
+    environment = given.environment.model_copy(update={"noise_floor": noise})
+    return given.model_copy(update={"trials": [only], "environment": environment, "profile_after": None})
+
+
+def test_a_gain_below_the_noise_floor_is_not_told_from_noise() -> None:
+    assert "1.02×" in text("noise_floor", with_speedup(1.02, interval(1.0, 0.03)))
+    assert finding("noise_floor", with_speedup(1.02, interval(1.0, 0.01))) is None
+
+
+def limited(drop: Interval, limit: float | None) -> Report:
+    comparison = Comparison(accuracy_drop=drop, sqnr_db=30)
+    return report(comparison=comparison, recipe=Recipe(steps=[SimplifyGraph()], limits=Limits(accuracy_drop=limit)))
+
+
+def test_too_few_samples_are_told_with_how_many_would_do() -> None:
+    assert "597 samples cannot resolve 0.5 points" in text("few_samples", limited(interval(0.0, 0.01), 0.005))
+    assert "2,390 samples" in text("few_samples", limited(interval(0.0, 0.01), 0.005))
+    assert finding("few_samples", limited(interval(0.0, 0.004), 0.005)) is None
+
+
+def test_a_gain_of_the_score_at_low_fidelity_is_luck() -> None:
+    gain = Comparison(accuracy_drop=interval(-0.008, 0.01), sqnr_db=5.0)
+    assert "5.00 dB" in text("gain_is_luck", report(comparison=gain))
+    assert finding("gain_is_luck", report()) is None
+
+
+def test_made_up_inputs_are_never_passed_over() -> None:
+    environment = improved().environment.model_copy(update={"data_source": "synthetic"})
+    assert "597 inputs were made up" in text("synthetic_inputs", report(environment=environment))
+
+
+def test_a_trial_that_was_never_timed_does_not_matter() -> None:
+    failed = Trial(id="t1", steps=[FULL_RANGE], label="static int8", state=TrialState.FAILED, reason="It crashed.")
+    assert finding("format_matters", report(trials=[failed])) is None
