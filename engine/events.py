@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 
+from engine.errors import ModelRejected
 from engine.protocol import MAX_LINE_BYTES, Event
 
 Emit = Callable[[Event], None]
@@ -16,7 +17,8 @@ def claim_standard_output() -> Emit:
     def emit(event: Event) -> None:
         line = event.model_dump_json().encode() + b"\n"
         if len(line) > MAX_LINE_BYTES:
-            raise ValueError(f"an event of {len(line)} bytes is longer than a line may be")
+            detail = f"What there is to say of it takes {len(line)} bytes; {MAX_LINE_BYTES} are allowed."
+            raise ModelRejected("description_too_long", detail, "Give inputs, outputs and operators shorter names.")
         stream.write(line)
         stream.flush()
 

@@ -44,6 +44,7 @@ class Bench:
     run_ms: float = field(default=0, init=False)  #: one run of the original, roughly
     pass_seconds: float = field(default=0, init=False)  #: one pass over all samples
     warnings: list[str] = field(default_factory=list, init=False)
+    doubts: list[str] = field(default_factory=list, init=False)  #: about the accuracy, while there is no candidate
 
     def __post_init__(self) -> None:
         self.feeds = next(self.samples.batches(self.recipe.target.batch_size))
@@ -70,7 +71,7 @@ class Bench:
         )
         self.pass_seconds = time.monotonic() - started
         quality = self._compared(self.reference)
-        self.warnings += quality.warnings
+        self.doubts = quality.warnings
         measured = {"latency": itself.baseline, "accuracy": quality.candidate}
         self.baseline = size_up(self.original, self.rows).model_copy(
             update={**measured, "peak_memory_bytes": self.memory(self.original)}

@@ -40,8 +40,9 @@ class Checkpoints:
 
 def offered(trials: Trials) -> list[str]:
     """Ids of the candidates on the front whose files may be downloaded, the chosen one among them."""
-    on_front = [row.id for row in trials.rows() if row.on_front or row.id == trials.chosen]
-    by_gain = sorted(on_front, key=lambda name: (name == trials.chosen, trials.gained(trials.candidates[name])))
+    ids = trials.front() | ({trials.chosen} if trials.chosen else set())
+    there = [name for name in ids if trials.candidates[name].path.exists()]
+    by_gain = sorted(there, key=lambda name: (name == trials.chosen, trials.gained(trials.candidates[name])))
     return sorted(by_gain[-MOST_OFFERED:])
 
 

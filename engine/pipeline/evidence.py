@@ -61,8 +61,9 @@ class Evidence:
         return [row.model_copy(update={"file": f"{row.id}.onnx"}) if row.id in files else row for row in rows]
 
     def _warnings(self, chosen: Candidate | None) -> list[str]:
-        warnings = [*self.start.summary.warnings, *self.start.material.warnings, *self.start.bench.warnings]
-        return list(dict.fromkeys([*warnings, *(chosen.warnings if chosen else ())]))
+        bench = self.start.bench
+        warnings = [*self.start.summary.warnings, *self.start.material.warnings, *bench.warnings]
+        return list(dict.fromkeys([*warnings, *(chosen.warnings if chosen else bench.doubts)]))
 
     def _environment(self) -> Environment:
         material, target = self.start.material, self.recipe.target

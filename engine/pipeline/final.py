@@ -17,6 +17,7 @@ from engine.pipeline.trials import Candidate, Trials
 from engine.report import Interval, LatencySeries
 
 FINALISTS = 3
+HUGE_BYTES = 512 << 20  #: all finalists and the original, twice, are open side by side
 PROCESSES = 4
 START_SECONDS = 1.2  #: of a probe, with its imports
 ROUNDS = 60
@@ -47,9 +48,9 @@ def _seconds_per_process(run_ms: float, files: int, budget_seconds: float) -> fl
 
 def decide(bench: Bench, trials: Trials, budget_seconds: float) -> Final:
     """Measure, write the better figures into the table, and choose."""
-    finalists = _finalists(trials)
-    trials.settled = True
+    finalists = _finalists(bench, trials)
     if not finalists:
+        trials.settled = True
         return Final(None, bench.noise_floor, {})
     measured = _measure(bench, [bench.original, *(finalist.path for finalist in finalists)], budget_seconds)
     against_itself, *comparisons = measured
@@ -59,16 +60,18 @@ def decide(bench: Bench, trials: Trials, budget_seconds: float) -> Final:
     bench.baseline, trials.original = baseline, replace(trials.original, figures=baseline)
     for finalist, comparison in zip(finalists, comparisons, strict=True):
         _refine(bench, trials, finalist, comparison)
+    trials.settled = True
     trials.chosen = _choice(trials, [finalist.id for finalist in finalists], against_itself.speedup)
     series = {one.id: comparison.series for one, comparison in zip(finalists, comparisons, strict=True)}
     return Final(trials.chosen, against_itself.speedup, series)
 
 
-def _finalists(trials: Trials) -> list[Candidate]:
-    """The best inside the limits, so that a favourite that does not hold has a stand-in."""
-    ranked = trials.ranked()
+def _finalists(bench: Bench, trials: Trials) -> list[Candidate]:
+    """The best inside the limits, so that a favourite that does not hold has a stand-in; one only of huge files."""
+    ranked = [candidate for candidate in trials.ranked() if candidate.path.exists()]
     promising = [candidate for candidate in ranked if trials.gained(candidate) > 1]
-    return promising[:FINALISTS] or ranked[:1]
+    most = FINALISTS if bench.original.stat().st_size < HUGE_BYTES else 1
+    return promising[:most] or ranked[:1]
 
 
 def _measure(bench: Bench, candidates: Sequence[Path], budget_seconds: float) -> list[LatencyComparison]:

@@ -77,7 +77,11 @@ class Job:
     def conclude(self) -> None:
         self._stage(Stage(stage="measuring", detail="the final measurement, in fresh processes"))
         self.clock.reserve_seconds = 0.0
-        self.evidence.final = decide(self.start.bench, self.trials, self.clock.seconds)
+        bench = self.start.bench
+        try:
+            self.evidence.final = decide(bench, self.trials, self.clock.seconds)
+        except StepFailed as error:
+            bench.warnings.append(f"The final measurement failed, so all figures are quick ones. {error.detail}")
         self._explain()
         self._stage(Stage(stage="reporting"))
         self.checkpoint()

@@ -17,7 +17,7 @@ from pathlib import Path
 from engine import words
 from engine.data import Samples
 from engine.digest import sha256
-from engine.errors import EngineError
+from engine.errors import EngineError, StepFailed
 from engine.measure.accuracy import AccuracyComparison
 from engine.measure.latency import LatencyComparison
 from engine.pipeline.bench import Bench, size_up
@@ -27,6 +27,9 @@ from engine.protocol import Stage
 from engine.recipe import Minimize, QuantizeDynamic, QuantizeStatic, SimplifyGraph, Step
 from engine.report import Comparison, TrialState
 from engine.steps import STEPS, Skipped, StepContext, Variant
+
+RESERVES = 4  #: candidates whose files are kept though another one is better
+MOST_BYTES_AT_ONCE = 512 << 20  #: of files that one process opens side by side
 
 STAGES: dict[type[Step], str] = {
     SimplifyGraph: "simplifying",
@@ -65,6 +68,7 @@ class Pipeline:
                 if self._must_stop(prefix[-1]):
                     return
                 self._taken[prefix] = self._take(prefix[-1], base)
+                self._clear_away()
                 self.after_step()
             base = self._taken[prefix]
 
@@ -89,6 +93,14 @@ class Pipeline:
             self.trials.add(candidate)
         self.costs[type(step)] = time.monotonic() - started
         return self.trials.best_of(candidates, base)
+
+    def _clear_away(self) -> None:
+        """Files that can neither be chosen nor offered nor built on any more."""
+        needed = {*self.trials.front(), *(one.id for one in self.trials.ranked()[:RESERVES])}
+        needed |= {base.id for base in self._taken.values()}
+        for name, candidate in self.trials.candidates.items():
+            if name not in needed:
+                candidate.path.unlink(missing_ok=True)
 
     def _propose(self, step: Step, base: Candidate) -> list[Variant]:
         started = time.monotonic()
@@ -129,10 +141,7 @@ class Pipeline:
             try:
                 quality = self.bench.quality(variant.path)
             except EngineError as error:
-                cost = time.monotonic() - started
-                steps = (*base.steps, variant.step)
-                self.trials.add_without_file(steps, variant.label, TrialState.FAILED, error.detail, cost)
-                variant.path.unlink(missing_ok=True)
+                self._fail(variant, base, error, time.monotonic() - started)
             else:
                 verified.append(Verified(variant, quality, time.monotonic() - started))
         return verified
@@ -140,15 +149,30 @@ class Pipeline:
     def _time(self, verified: Sequence[Verified], base: Candidate, spent: float) -> list[Candidate]:
         if not verified:
             return []
-        self.stage(Stage(stage="measuring", detail=f"{len(verified)} candidates in turns with the original"))
+        self.stage(Stage(stage="measuring", detail=f"{len(verified)} of them in turns with the original"))
         started = time.monotonic()
-        speeds = self.bench.speed([one.variant.path for one in verified])
+        timed = [pair for group in _in_groups(verified) for pair in self._timed(group, base)]
         shared = (spent - sum(one.seconds for one in verified) + time.monotonic() - started) / len(verified)
         first = int(self.trials.next_id()[1:])
         return [
             self._candidate(f"t{number:02d}", one, speed, base, one.seconds + shared)
-            for number, (one, speed) in enumerate(zip(verified, speeds, strict=True), start=first)
+            for number, (one, speed) in enumerate(timed, start=first)
         ]
+
+    def _timed(self, group: Sequence[Verified], base: Candidate) -> list[tuple[Verified, LatencyComparison]]:
+        """All at once; where that breaks one by one, so that only what breaks is left out."""
+        try:
+            return list(zip(group, self.bench.speed([one.variant.path for one in group]), strict=True))
+        except StepFailed as error:
+            if len(group) > 1:
+                return [pair for one in group for pair in self._timed([one], base)]
+            self._fail(group[0].variant, base, error, group[0].seconds)
+            return []
+
+    def _fail(self, variant: Variant, base: Candidate, error: EngineError, cost: float) -> None:
+        steps = (*base.steps, variant.step)
+        self.trials.add_without_file(steps, variant.label, TrialState.FAILED, error.detail, cost)
+        variant.path.unlink(missing_ok=True)
 
     def _candidate(
         self, name: str, one: Verified, speed: LatencyComparison, base: Candidate, seconds: float
@@ -186,3 +210,17 @@ def _place(base: Candidate) -> str:
 
 def _label(base: Candidate, variant: Variant) -> str:
     return f"{base.label} + {variant.label}" if base.steps else variant.label
+
+
+def _in_groups(verified: Sequence[Verified]) -> list[list[Verified]]:
+    """As many as may be open side by side."""
+    groups: list[list[Verified]] = [[]]
+    total = 0
+    for one in verified:
+        size = one.variant.path.stat().st_size
+        if groups[-1] and total + size > MOST_BYTES_AT_ONCE:
+            groups.append([])
+            total = 0
+        groups[-1].append(one)
+        total += size
+    return groups

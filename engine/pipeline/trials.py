@@ -119,7 +119,12 @@ class Trials:
         if self.recipe.limits.accuracy_drop is None:
             inside = _as_accurate_as_the_best(inside)
         best = self.best(inside)
-        return best if best and self.gained(best) >= self.gained(base) * (1 - goal.WITHIN_NOISE) else base
+        return base if best is None or self._is_clearly_worse(best, base) else best
+
+    def _is_clearly_worse(self, candidate: Candidate, base: Candidate) -> bool:
+        """Only beyond both intervals: what does no harm stays, since the steps after it may build on it."""
+        gain, before = self.gain(candidate), self.gain(base)
+        return gain is not None and before is not None and gain.high < before.low
 
     def _provisional(self) -> str | None:
         best = next(iter(self.ranked()), None)
@@ -130,9 +135,14 @@ class Trials:
     def rows(self) -> list[Trial]:
         """The table, in the order of the trials."""
         judged = [*(self._judged(candidate) for candidate in self.candidates.values()), *self.rest.values()]
-        on_front = goal.front(judged, self.minimize, self.original.figures)
+        on_front = self.front()
         marked = [row.model_copy(update={"on_front": row.id in on_front}) for row in judged]
         return sorted(marked, key=lambda row: int(row.id[1:]))
+
+    def front(self) -> set[str]:
+        """Ids of the Pareto set."""
+        measured = [candidate.row(TrialState.KEPT, "") for candidate in self.candidates.values()]
+        return goal.front(measured, self.minimize, self.original.figures)
 
     def _judged(self, candidate: Candidate) -> Trial:
         return candidate.row(*self._state(candidate))

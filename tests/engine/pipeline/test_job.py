@@ -1,4 +1,4 @@
-"""Whole jobs on a real model, run as a supervisor does. What is faster depends on the machine, what must hold does not."""
+"""Whole jobs on a real model, run as a supervisor does. What is faster depends on the machine; what must hold, not."""
 
 import hashlib
 import shutil

@@ -67,6 +67,12 @@ def test_a_step_that_makes_it_slower_is_rolled_back() -> None:
     assert trials.best_of([slower], base) is base
 
 
+def test_a_step_that_does_no_harm_stays() -> None:
+    base, same = candidate("t01", 1.5), candidate("t02", 1.48)
+    trials, _ = table(base, same)
+    assert trials.best_of([same], base) is same
+
+
 def test_the_front_holds_what_nothing_beats() -> None:
     trials, _ = table(
         candidate("t01", 1.2, drop=0.001), candidate("t02", 1.6, drop=0.005), candidate("t03", 1.5, drop=0.006)

@@ -1,0 +1,76 @@
+"""Which samples a job learns from and which it is judged by."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import DataRejected
+from engine.pipeline.material import gather, shuffled, some
+from engine.protocol import EngineRequest, Work
+from engine.signature import Signature
+from tests.models import small_cnn
+
+SIGNATURE = Signature.of(small_cnn().model())
+
+
+def dataset(folder: Path, name: str, count: int) -> str:
+    images = np.arange(count, dtype=np.float32).reshape(-1, 1, 1, 1) * np.ones((1, 3, 16, 16), np.float32)
+    np.savez(folder / name, image=images, labels=np.arange(count) % 10)
+    return f"{name}.npz"
+
+
+def request(calibration: str | None = None, evaluation: str | None = None) -> EngineRequest:
+    return EngineRequest(work=Work.OPTIMIZE, calibration=calibration, evaluation=evaluation)
+
+
+def test_one_set_is_split_by_the_seed_without_overlap(tmp_path: Path) -> None:
+    asked = request(dataset(tmp_path, "all", 60))
+    material = gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=3)
+    learned, judged = set(material.calibration.rows.tolist()), set(material.evaluation.rows.tolist())
+    assert learned and judged and not learned & judged and len(learned | judged) == 60
+    again = gather(asked, tmp_path, tmp_path / "again", SIGNATURE, seed=3)
+    assert again.calibration.rows.tolist() == material.calibration.rows.tolist()
+
+
+def test_two_sets_are_taken_as_they_are(tmp_path: Path) -> None:
+    asked = request(dataset(tmp_path, "learn", 40), dataset(tmp_path, "judge", 120))
+    material = gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=0)
+    assert (len(material.calibration), len(material.evaluation)) == (40, 120)
+    assert material.warnings == []
+
+
+def test_few_samples_are_warned_of(tmp_path: Path) -> None:
+    asked = request(dataset(tmp_path, "learn", 5), dataset(tmp_path, "judge", 20))
+    material = gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=0)
+    assert [warning.split(":")[0] for warning in material.warnings] == [
+        "Only 5 calibration samples",
+        "Only 20 evaluation samples",
+    ]
+
+
+def test_one_sample_is_too_few_to_judge_by(tmp_path: Path) -> None:
+    asked = request(dataset(tmp_path, "learn", 5), dataset(tmp_path, "judge", 1))
+    with pytest.raises(DataRejected) as refusal:
+        gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=0)
+    assert refusal.value.code == "dataset_too_few_samples"
+
+
+def test_without_data_inputs_are_made_up_and_that_is_said(tmp_path: Path) -> None:
+    material = gather(request(), tmp_path, tmp_path / "scratch", SIGNATURE, seed=0)
+    assert material.source == "synthetic" and "No data was uploaded" in material.warnings[0]
+
+
+def test_the_first_samples_of_a_sorted_set_are_not_all_of_one_kind(tmp_path: Path) -> None:
+    asked = request(dataset(tmp_path, "learn", 200), dataset(tmp_path, "judge", 100))
+    material = gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=0)
+    assert max(material.calibration.first(20).rows) > 100
+
+
+def test_a_draw_keeps_its_order_on_disk_and_follows_the_seed(tmp_path: Path) -> None:
+    asked = request(dataset(tmp_path, "learn", 20), dataset(tmp_path, "judge", 100))
+    samples = gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=0).evaluation
+    drawn = some(samples, 10, seed=1).rows.tolist()
+    assert drawn == sorted(drawn) and len(drawn) == 10
+    assert drawn == some(samples, 10, seed=1).rows.tolist() != some(samples, 10, seed=2).rows.tolist()
+    assert sorted(shuffled(samples, 1).rows) == samples.rows.tolist()
