@@ -71,6 +71,8 @@ def drop_interval(measure: Measure, scores: Scores, *, seed: int, per_sample: in
         drawn = scores.with_imagined_changes(_size_of_a_change(scores, per_sample), improvement=improvement)
     drops = sign * _resampled(measure, drawn, seed)
     low, high = (float(bound) for bound in np.percentile(drops, [2.5, 97.5]))
+    if measure.is_mean_share:  # an imagined change on top of all others
+        low, high = max(low, -1.0), min(high, 1.0)
     return Interval(value=value, low=min(low, value), high=max(high, value))
 
 

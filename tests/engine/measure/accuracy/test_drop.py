@@ -44,6 +44,10 @@ def test_where_nothing_changed_in_300_samples_a_percent_may_have() -> None:
     assert 0.009 <= found.high < 0.017
 
 
+def test_no_more_than_everything_can_be_lost() -> None:
+    assert interval(np.ones(50), np.zeros(50)).high == 1
+
+
 def test_agreement_cannot_be_gained() -> None:
     same = np.ones(300)
     found = interval(same, same, metric=Metric.AGREEMENT)
