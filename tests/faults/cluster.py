@@ -112,6 +112,8 @@ class Cluster:
     workers: int = 1
     settings: Mapping[str, str] = field(default_factory=dict)
     engine: str | None = None  #: the child's program; None is the stand-in, "" the engine
+    worker_module: str = "workers.celery_app"
+    maintenance_module: str = "workers.maintenance"
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -131,8 +133,8 @@ class Cluster:
         }
         self.broker = self._part("valkey", (*_valkey(self.socket, self.folder),))
         self.api = [self._part(f"api-{n}", _api(port)) for n, port in enumerate(self.ports)]
-        self.worker = [self._part(f"worker-{n}", _worker()) for n in range(self.workers)]
-        self.maintenance = self._part("maintenance", (*PYTHON, "workers.maintenance"))
+        self.worker = [self._part(f"worker-{n}", _worker(self.worker_module)) for n in range(self.workers)]
+        self.maintenance = self._part("maintenance", (*PYTHON, self.maintenance_module))
 
     @property
     def parts(self) -> list[Part]:
@@ -192,11 +194,12 @@ class Cluster:
         if self.database_url:
             return True
         with contextlib.closing(sqlite3.connect(self.home / "strop.sqlite3", timeout=1, isolation_level=None)) as file:
-            with contextlib.suppress(sqlite3.OperationalError):
+            try:
                 file.execute("BEGIN IMMEDIATE")
                 file.execute("ROLLBACK")
-                return True
-        return False
+            except sqlite3.OperationalError:
+                return False
+        return True
 
     def kill_all(self) -> None:
         """Every process group of the service at one instant; the broker too."""
@@ -259,15 +262,5 @@ def _api(port: int) -> tuple[str, ...]:
     return (*PYTHON, "uvicorn", *factory, "--no-access-log", "--timeout-graceful-shutdown", "2")
 
 
-def _worker() -> tuple[str, ...]:
-    return (
-        *PYTHON,
-        "celery",
-        "-A",
-        "workers.celery_app",
-        "worker",
-        "-Q",
-        "cpu",
-        "--without-mingle",
-        "--without-gossip",
-    )
+def _worker(module: str) -> tuple[str, ...]:
+    return (*PYTHON, "celery", "-A", module, "worker", "-Q", "cpu", "--without-mingle", "--without-gossip")

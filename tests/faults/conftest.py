@@ -11,14 +11,14 @@ from tests.faults.ledger import Ledger
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    found = Cluster(tmp_path_factory.mktemp("cluster"), apis=2, workers=2, settings={"STROP_WORKER_SLOTS": "3"})
+    found = Cluster(tmp_path_factory.mktemp("cluster"), apis=2, workers=2)
     yield found
     found.kill_all()
 
 
 @pytest.fixture
 def cluster(shared: Cluster) -> Cluster:
-    """Two APIs, two workers of three slots, maintenance and a Valkey on SQLite, behind the stand-in child."""
+    """Two APIs, two workers of two slots, maintenance and a Valkey on SQLite, behind the stand-in child."""
     shared.start()
     return shared
 
