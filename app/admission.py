@@ -19,9 +19,11 @@ from engine.recipe import Data, Device, JobRequest, Metric
 from engine.report import ArrayInfo, DatasetSummary, ModelSummary, StepFit, TensorInfo
 
 WORKER_SILENCE_SECONDS = 60
-METRICS_WITH_LABELS = frozenset({Metric.TOP1, Metric.TOP5, Metric.MIOU, Metric.F1, Metric.MSE, Metric.MAE})
+METRICS_WITH_LABELS = frozenset({Metric.TOP1, Metric.TOP5, Metric.MIOU, Metric.F1})
 #: How an array of labels is found when the request does not name it.
-LABEL_NAMES = ("labels", "label", "y", "target", "targets")
+LABEL_NAMES = ("labels", "label", "y", "targets", "target")
+#: Types that may be cast for one another, by the beginning of their NumPy names.
+CASTS = {"float": "f", "int": "i", "uint": "i", "bool": "b", "str": "U", "string": "U"}
 
 
 def check(session: Session, request: JobRequest) -> None:
@@ -82,51 +84,69 @@ def _check_steps(request: JobRequest, fits: list[StepFit]) -> None:
 
 
 def _check_data(session: Session, data: Data, metric: Metric, model: ModelSummary) -> None:
-    calibration = _dataset(session, data.calibration, "/data/calibration")
-    _check_arrays(calibration, model, "/data/calibration")
-    scored, pointer = calibration, "/data/calibration"
+    named = {"/data/calibration": data.calibration}
     if data.evaluation is not None:
-        scored, pointer = _dataset(session, data.evaluation, "/data/evaluation"), "/data/evaluation"
-        _check_arrays(scored, model, pointer)
-    _check_labels(scored, data.labels, metric, pointer)
+        named["/data/evaluation"] = data.evaluation
+    for pointer, file_id in named.items():
+        dataset = _dataset(session, file_id, pointer)
+        label = _label(dataset, data.labels, model)
+        _check_arrays(dataset, label, model, pointer)
+    if metric in METRICS_WITH_LABELS and label is None:  # of the last one, which is the one that is scored
+        detail = f"{metric} needs labels, and no array is called {' or '.join(LABEL_NAMES)}."
+        raise Problem(errors.LABELS_MISSING, detail, [Fault(pointer, detail)])
 
 
-def _check_arrays(dataset: DatasetSummary, model: ModelSummary, pointer: str) -> None:
-    arrays = {array.name: array for array in dataset.arrays}
+def _label(dataset: DatasetSummary, named: str | None, model: ModelSummary) -> str | None:
+    """The array that holds the labels: the one named, or one that is called so and is no input."""
+    names = [array.name for array in dataset.arrays]
+    if named is None:
+        inputs = {tensor.name for tensor in model.inputs}
+        return next((name for name in LABEL_NAMES if name in names and name not in inputs), None)
+    if named not in names:
+        detail = f"There is no array {named!r}; there are {', '.join(map(repr, names))}."
+        raise Problem(errors.LABELS_MISSING, detail, [Fault("/data/labels", detail)])
+    return named
+
+
+def _check_arrays(dataset: DatasetSummary, label: str | None, model: ModelSummary, pointer: str) -> None:
+    arrays = {array.name: array for array in dataset.arrays if array.name != label}
+    if len(model.inputs) == len(arrays) == 1:  # a lone array feeds a lone input, whatever it is called
+        arrays = {model.inputs[0].name: next(iter(arrays.values()))}
     found = (_misfit(tensor, arrays) for tensor in model.inputs)
-    faults = [Fault(pointer, misfit) for misfit in found if misfit is not None]
-    if faults:
-        raise Problem(errors.DATASET_DOES_NOT_FIT, " ".join(fault.detail for fault in faults), faults)
+    misfits = [misfit for misfit in found if misfit is not None]
+    if misfits:
+        kind, detail = misfits[0]
+        raise Problem(kind, detail, [Fault(pointer, said) for _, said in misfits])
 
 
-def _misfit(tensor: TensorInfo, arrays: dict[str, ArrayInfo]) -> str | None:
+def _misfit(tensor: TensorInfo, arrays: dict[str, ArrayInfo]) -> tuple[Kind, str] | None:
     """What is wrong with the array that feeds this input, in a sentence; None where it fits."""
     array = arrays.get(tensor.name)
     if array is None:
-        return f"Input {tensor.name!r} has no array; there are {', '.join(map(repr, arrays))}."
-    if array.dtype != tensor.dtype:
-        return f"Array {array.name!r} is {array.dtype}, input {tensor.name!r} needs {tensor.dtype}."
+        there = ", ".join(map(repr, arrays)) or "none"
+        return errors.DATASET_NAMES, f"Input {tensor.name!r} has no array; there are: {there}."
+    if _cast(array.dtype) != _cast(tensor.dtype):
+        return (
+            errors.DATASET_DTYPE,
+            f"Array {array.name!r} is {array.dtype}, input {tensor.name!r} takes {tensor.dtype}.",
+        )
     if not _shape_fits(array.shape, tensor.shape):
-        return f"Array {array.name!r} has shape {array.shape}, input {tensor.name!r} needs {tensor.shape}."
+        return errors.DATASET_SHAPE, f"Array {array.name!r} has shape {array.shape}, the input takes {tensor.shape}."
     return None
 
 
+def _cast(dtype: str) -> str:
+    return CASTS.get(dtype.rstrip("0123456789"), dtype)
+
+
 def _shape_fits(array: list[int], tensor: list[int | str | None] | None) -> bool:
-    """The first dimension counts samples, whatever the model says there; the others must agree where they are fixed."""
+    """Axis 0 counts samples. A row is either part of the input's batch, or, with one axis more, the whole input."""
     if tensor is None:
         return True
-    pairs = zip(array[1:], tensor[1:], strict=False)
-    return len(array) == len(tensor) and all(not isinstance(fixed, int) or size == fixed for size, fixed in pairs)
-
-
-def _check_labels(dataset: DatasetSummary, named: str | None, metric: Metric, pointer: str) -> None:
-    names = {array.name for array in dataset.arrays}
-    if named is not None and named not in names:
-        detail = f"There is no array {named!r}; there are {', '.join(map(repr, sorted(names)))}."
-        raise Problem(errors.LABELS_MISSING, detail, [Fault("/data/labels", detail)])
-    if metric in METRICS_WITH_LABELS and named is None and not names.intersection(LABEL_NAMES):
-        detail = f"{metric} needs labels, and no array is called {' or '.join(LABEL_NAMES)}."
-        raise Problem(errors.LABELS_MISSING, detail, [Fault(pointer, detail)])
+    rows, wanted = array[1:], tensor if len(array) == len(tensor) + 1 else tensor[1:]
+    return len(rows) == len(wanted) and all(
+        not isinstance(fixed, int) or size == fixed for size, fixed in zip(rows, wanted, strict=True)
+    )
 
 
 def _check_gpu(session: Session) -> None:

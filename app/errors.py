@@ -93,7 +93,6 @@ DATASET_NOT_NPZ = Kind(422, "dataset_not_npz", "This is not an .npz file", _SAVE
 
 # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_LOOK = "See what the service knows with GET on the model and the data set."
 MODEL_NOT_FOUND = Kind(422, "model_not_found", "There is no such model", "Upload it with POST /v1/models.")
 DATASET_NOT_FOUND = Kind(422, "dataset_not_found", "There is no such data set", "Upload it with POST /v1/datasets.")
 MODEL_REJECTED = Kind(422, "model_rejected", "The model was not accepted", "Mend the model and upload it again.")
@@ -103,7 +102,9 @@ DATASET_NOT_READY = Kind(
     409, "dataset_not_ready", "The data set is still being inspected", "Send the job again shortly."
 )
 STEP_DOES_NOT_APPLY = Kind(422, "step_does_not_apply", "No step fits this model", "See `steps` of GET /v1/models/{id}.")
-DATASET_DOES_NOT_FIT = Kind(422, "dataset_does_not_fit", "The data do not fit the model", _LOOK)
+DATASET_NAMES = Kind(422, "dataset_names", "An input has no array", "Name the arrays as the model's inputs.")
+DATASET_DTYPE = Kind(422, "dataset_dtype", "An array is of another type", "Convert it with astype() and save it again.")
+DATASET_SHAPE = Kind(422, "dataset_shape", "An array is of another shape", "Samples lie along axis 0, as the input is.")
 LABELS_MISSING = Kind(
     422, "labels_missing", "The metric needs labels", "Add an array `labels`, or name it in data.labels."
 )

@@ -90,21 +90,39 @@ def test_steps_that_all_do_not_apply_are_refused_with_the_reason(service: Servic
     assert mixed.status_code == 202
 
 
+EXTRA = ArrayInfo(name="extra", dtype="float32", shape=[9, 1])
 MISFITS = [
-    ([ArrayInfo(name="pixels", dtype="float32", shape=[9, 1, 8, 8])], "Input 'image' has no array"),
-    ([ArrayInfo(name="image", dtype="int64", shape=[9, 1, 8, 8])], "int64"),
-    ([ArrayInfo(name="image", dtype="float32", shape=[9, 3, 8, 8])], "[9, 3, 8, 8]"),
-    ([ArrayInfo(name="image", dtype="float32", shape=[9, 64])], "[9, 64]"),
+    ("dataset_names", [ArrayInfo(name="pixels", dtype="float32", shape=[9, 1, 8, 8]), EXTRA], "Input 'image' has no"),
+    ("dataset_dtype", [ArrayInfo(name="image", dtype="int64", shape=[9, 1, 8, 8])], "int64"),
+    ("dataset_shape", [ArrayInfo(name="image", dtype="float32", shape=[9, 3, 8, 8])], "[9, 3, 8, 8]"),
+    ("dataset_shape", [ArrayInfo(name="image", dtype="float32", shape=[9, 64])], "[9, 64]"),
 ]
 
 
-@pytest.mark.parametrize(("arrays", "said"), MISFITS, ids=["name", "dtype", "shape", "rank"])
-def test_data_that_do_not_fit_the_model_are_refused(service: Service, arrays: list[ArrayInfo], said: str) -> None:
+@pytest.mark.parametrize(("code", "arrays", "said"), MISFITS, ids=["name", "dtype", "shape", "rank"])
+def test_data_that_do_not_fit_the_model_are_refused(
+    service: Service, code: str, arrays: list[ArrayInfo], said: str
+) -> None:
     model, data = service.upload_model(), service.upload_dataset(arrays)
     answer = post(service, model=model, goal={}, data={"calibration": data})
-    assert (answer.status_code, answer.json()["code"]) == (422, "dataset_does_not_fit")
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
     assert answer.json()["errors"][0]["pointer"] == "/data/calibration"
     assert said in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        [ArrayInfo(name="pixels", dtype="float32", shape=[9, 1, 8, 8])],
+        [ArrayInfo(name="pixels", dtype="float32", shape=[9, 1, 8, 8]), ARRAYS[1]],
+        [ArrayInfo(name="image", dtype="float64", shape=[9, 1, 8, 8]), EXTRA],
+        [ArrayInfo(name="image", dtype="float32", shape=[9, 3, 1, 8, 8])],
+    ],
+    ids=["a lone array", "a lone array beside labels", "doubles", "whole inputs"],
+)
+def test_data_that_the_engine_can_read_are_taken(service: Service, arrays: list[ArrayInfo]) -> None:
+    body = {"model": service.upload_model(), "goal": {}, "data": {"calibration": service.upload_dataset(arrays)}}
+    assert post(service, **body).status_code == 202
 
 
 def test_labels_must_be_there_for_a_metric_that_needs_them(service: Service) -> None:
