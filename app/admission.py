@@ -13,12 +13,12 @@ from sqlalchemy.orm import Session
 from app import errors
 from app.database import File, FileState, Worker
 from app.errors import Fault, Kind, Problem
-from app.events import clock
 from app.ids import is_id
+from app.presence import is_alive
+from app.settings import Settings
 from engine.recipe import Data, Device, JobRequest, Metric
 from engine.report import ArrayInfo, DatasetSummary, ModelSummary, StepFit, TensorInfo
 
-WORKER_SILENCE_SECONDS = 60
 METRICS_WITH_LABELS = frozenset({Metric.TOP1, Metric.TOP5, Metric.MIOU, Metric.F1})
 #: How an array of labels is found when the request does not name it.
 LABEL_NAMES = ("labels", "label", "y", "targets", "target")
@@ -26,7 +26,7 @@ LABEL_NAMES = ("labels", "label", "y", "targets", "target")
 CASTS = {"float": "f", "int": "i", "uint": "i", "bool": "b", "str": "U", "string": "U"}
 
 
-def check(session: Session, request: JobRequest) -> None:
+def check(session: Session, request: JobRequest, settings: Settings) -> None:
     """Raise the first Problem found. The files' rows stay locked, so that none is deleted before the job is written."""
     model = ModelSummary.model_validate(_model(session, request.model).summary)
     _check_steps(request, model.steps)
@@ -37,7 +37,7 @@ def check(session: Session, request: JobRequest) -> None:
             errors.LABELS_MISSING, f"{request.metric} needs data with labels.", [Fault("/data", "is missing")]
         )
     if request.target.device is Device.CUDA:
-        _check_gpu(session)
+        _check_gpu(session, settings)
 
 
 def files_named(request: JobRequest) -> list[str]:
@@ -149,8 +149,8 @@ def _shape_fits(array: list[int], tensor: list[int | str | None] | None) -> bool
     )
 
 
-def _check_gpu(session: Session) -> None:
-    alive = exists().where(Worker.queue == "gpu", Worker.last_seen_at > clock(session) - WORKER_SILENCE_SECONDS)
+def _check_gpu(session: Session, settings: Settings) -> None:
+    alive = exists().where(Worker.queue == "gpu", is_alive(session, settings))
     if not session.scalar(select(alive)):
-        fault = Fault("/target/device", "no GPU worker was seen within a minute")
-        raise Problem(errors.NO_GPU_WORKER, "No worker of the queue gpu was seen within a minute.", [fault])
+        fault = Fault("/target/device", "no GPU worker was seen lately")
+        raise Problem(errors.NO_GPU_WORKER, "No worker of the queue gpu was seen lately.", [fault])

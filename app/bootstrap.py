@@ -1,15 +1,17 @@
 """Bring the database to the schema of this code: `python -m app.bootstrap`, or at start in the embedded service."""
 
+import socket
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import select, text
 
-from app.database import Database
+from app.database import Database, Worker
 from app.errors import ConfigurationError
+from app.presence import is_alive
 from app.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -44,6 +46,20 @@ def prepare(database: Database, settings: Settings) -> None:
         check(database)
     else:
         upgrade(database)
+    if database.is_sqlite:
+        refuse_second_host(database, settings)
+
+
+def refuse_second_host(database: Database, settings: Settings) -> None:
+    """SQLite's locks do not hold between machines: refuse a file that workers of another host are using now."""
+    here = socket.gethostname()
+    with database.read() as session:
+        elsewhere = session.scalar(select(Worker.host).where(is_alive(session, settings), Worker.host != here).limit(1))
+    if elsewhere is not None:
+        database.engine.dispose()
+        raise ConfigurationError(
+            f"This SQLite database is in use on {elsewhere}: set STROP_DATABASE_URL to a Postgres to use several hosts."
+        )
 
 
 def _configuration() -> Config:

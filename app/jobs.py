@@ -20,6 +20,7 @@ from app.events import append_event, clock, transition
 from app.failpoints import reach
 from app.ids import is_id, new_id
 from app.queue import Hints
+from app.settings import Settings
 from app.storage import Storage
 from engine.recipe import Device, JobRequest
 
@@ -60,7 +61,8 @@ def enqueue(session: Session, job: Job) -> str:
 class Jobs:
     """What the doors may do with jobs."""
 
-    def __init__(self, database: Database, storage: Storage, hints: Hints) -> None:
+    def __init__(self, settings: Settings, database: Database, storage: Storage, hints: Hints) -> None:
+        self._settings = settings
         self._database = database
         self._storage = storage
         self._hints = hints
@@ -72,7 +74,7 @@ class Jobs:
             return earlier
         try:
             with self._database.write() as session:
-                admission.check(session, request)
+                admission.check(session, request, self._settings)
                 job = _new_job(request, clock(session))
                 hint = enqueue(session, job)
                 if key:

@@ -13,6 +13,8 @@ from types import FrameType
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from app import bootstrap, failpoints, intake
 from app.api import events, files, jobs, results, system
@@ -58,7 +60,7 @@ def create_app_from_environment() -> FastAPI:
     """For uvicorn; a wrong configuration ends in one clear line."""
     try:
         return create_app(Settings())
-    except ConfigurationError as error:
+    except (ConfigurationError, ValidationError) as error:
         sys.exit(str(error))
 
 
@@ -89,7 +91,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         services.watcher.drain()
         watching.cancel()
-        await asyncio.to_thread(services.hints.stop)
+        await run_in_threadpool(services.hints.stop)
         services.database.engine.dispose()
 
 

@@ -31,6 +31,6 @@ def compose(settings: Settings) -> Services:
     staging = settings.home / "staging"
     staging.mkdir(parents=True, exist_ok=True)
     hints = Hints(settings, database)
-    jobs = Jobs(database, storage, hints)
+    jobs = Jobs(settings, database, storage, hints)
     files = Files(database, storage, hints)
     return Services(settings, database, storage, staging, hints, jobs, files, Watcher(jobs.versions))

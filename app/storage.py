@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 import obstore
 from obstore.store import S3Store
 
+from app.errors import ConfigurationError
+
 CHUNK_BYTES = 1 << 20
 PART_BYTES = 16 << 20  # of a multipart upload: 10,000 parts are allowed, so blobs may reach 160 GB
 
@@ -41,7 +43,7 @@ def open_storage(url: str, home: Path) -> Storage:
     if url.startswith("s3://"):
         return S3Storage(url)
     if url:
-        raise ValueError(f"STROP_STORAGE_URL is neither empty nor s3://bucket/prefix: {url}")
+        raise ConfigurationError(f"STROP_STORAGE_URL is neither empty nor s3://bucket/prefix: {url}")
     return LocalStorage(home / "blobs")
 
 

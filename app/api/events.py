@@ -4,7 +4,6 @@ The stream reads the event table, so it survives a restart and another replica c
 holds neither a thread nor a connection.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import ServicesDep
 from app.database import FINAL, Job, JobEvent, JobState
@@ -42,8 +42,8 @@ async def job_events(
 ) -> Response:
     """Events `state`, `stage`, `progress` and `trial` as they happen, ids counting from 1."""
     after = _number(last_event_id, since)
-    job = await asyncio.to_thread(services.jobs.get, job_id)
-    left = await asyncio.to_thread(services.jobs.events, job_id, after)
+    job = await run_in_threadpool(services.jobs.get, job_id)
+    left = await run_in_threadpool(services.jobs.events, job_id, after)
     if JobState(job.state) in FINAL and not left:
         return Response(status_code=204)
     return StreamingResponse(_story(services, job, after), 200, NO_CACHE, "text/event-stream")
@@ -55,8 +55,8 @@ async def _story(services: Services, job: Job, after: int) -> AsyncIterator[byte
     while not services.watcher.draining:
         if not await services.watcher.changed(job.id, seen, KEEPALIVE_SECONDS):
             yield KEEPALIVE_COMMENT
-        seen = (await asyncio.to_thread(services.jobs.versions, [job.id])).get(job.id, 0)
-        while events := await asyncio.to_thread(services.jobs.events, job.id, after):
+        seen = (await run_in_threadpool(services.jobs.versions, [job.id])).get(job.id, 0)
+        while events := await run_in_threadpool(services.jobs.events, job.id, after):
             for event in events:
                 yield _message(event)
                 after = event.seq

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from app import sniff
 from app.api.bodies import FileBody, FileKind, FilePage
@@ -55,18 +56,18 @@ async def receive_file(request: Request, services: Services, kind: FileKind, nam
     limits = {"max_bytes": settings.max_upload_bytes, "min_free_bytes": settings.min_free_bytes}
     with receive(services.staging, refuse=REFUSE[kind], **limits) as intake:
         form_name = await stream_into(intake, request)
-        sha256 = await asyncio.to_thread(intake.finish)
+        sha256 = await run_in_threadpool(intake.finish)
         if expected not in {None, sha256}:
             raise Problem(DIGEST_MISMATCH, f"The SHA-256 of the received bytes is {sha256}.")
         shown = headers.clean_name(name or form_name or "") or kind.value
-        return await asyncio.to_thread(services.files.register, intake.path, sha256, kind=kind.value, name=shown)
+        return await run_in_threadpool(services.files.register, intake.path, sha256, kind=kind.value, name=shown)
 
 
 async def inspected(services: Services, file_id: str, seconds: float) -> None:
     """Return once the file's inspection has ended, or after that time."""
     deadline = asyncio.get_running_loop().time() + seconds
     while (left := deadline - asyncio.get_running_loop().time()) > 0:
-        running = await asyncio.to_thread(services.files.inspection, file_id)
+        running = await run_in_threadpool(services.files.inspection, file_id)
         if running is None or not await services.watcher.changed(*running, left):
             return
 
@@ -128,4 +129,4 @@ async def _settled(
     if seconds := headers.wait_seconds(prefer):
         response.headers["Preference-Applied"] = f"wait={seconds}"
         await inspected(services, file_id, seconds)
-    return FileBody.of(await asyncio.to_thread(services.files.get, file_id, kind))
+    return FileBody.of(await run_in_threadpool(services.files.get, file_id, kind))

@@ -1,9 +1,9 @@
 """Jobs: submit, look, wait, cancel, delete."""
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
+from starlette.concurrency import run_in_threadpool
 
 from app.admission import files_named
 from app.api.bodies import JobBody, JobPage
@@ -34,10 +34,10 @@ async def create_job(
     key = headers.idempotency_key(idempotency_key)
     for file_id in files_named(body):
         await inspected(services, file_id, PATIENCE_WITH_INSPECTIONS_SECONDS)
-    created = await asyncio.to_thread(services.jobs.create, body, key)
+    created = await run_in_threadpool(services.jobs.create, body, key)
     if created.replayed:
         response.headers["Idempotency-Replayed"] = "true"
-    view = await asyncio.to_thread(services.jobs.view, created.job_id)
+    view = await run_in_threadpool(services.jobs.view, created.job_id)
     response.headers["Location"] = f"/v1/jobs/{view.job.id}"
     return _described(view, response)
 
@@ -60,7 +60,7 @@ async def get_job(
     if_none_match: headers.IfNoneMatch = None,
 ) -> JobBody | Response:
     """One job as it is now, or with `Prefer: wait=N` as it is at its next change."""
-    view = await asyncio.to_thread(services.jobs.view, job_id)
+    view = await run_in_threadpool(services.jobs.view, job_id)
     seconds = headers.wait_seconds(prefer)
     if seconds:
         response.headers["Preference-Applied"] = f"wait={seconds}"
@@ -89,7 +89,7 @@ async def _news(services: Services, view: JobView, if_none_match: str | None, se
     if client_is_behind or JobState(job.state) in FINAL:
         return view
     await services.watcher.changed(job.id, job.version, seconds)
-    return await asyncio.to_thread(services.jobs.view, job.id)
+    return await run_in_threadpool(services.jobs.view, job.id)
 
 
 def _described(view: JobView, response: Response) -> JobBody:

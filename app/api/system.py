@@ -15,14 +15,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.api.bodies import Health, KindBody, KindPage, StepBody, StepPage
 from app.api.dependencies import ServicesDep
-from app.database import Worker
 from app.errors import KINDS, NOT_READY, Problem
-from app.events import clock
 from app.http.problems import documented
+from app.presence import is_alive
 from app.services import Services
 from engine.recipe import Step
 
-LOST_AFTER_HEARTBEATS = 3
 guarded = APIRouter(tags=["service"], responses=documented(401))
 public = APIRouter(tags=["service"])
 
@@ -99,8 +97,7 @@ def _database(services: Services) -> str:
 
 def _somebody_works(services: Services) -> bool:
     with services.database.read() as session:
-        silence = LOST_AFTER_HEARTBEATS * services.settings.heartbeat_seconds
-        return bool(session.scalar(select(exists().where(Worker.last_seen_at > clock(session) - silence))))
+        return bool(session.scalar(select(exists().where(is_alive(session, services.settings)))))
 
 
 def _storage(services: Services) -> str:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
 
 from app import errors
 from app.errors import Problem
@@ -23,7 +24,7 @@ async def stream_into(intake: Intake, request: Request) -> str | None:
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Problem(errors.UNSUPPORTED_ENCODING, "The body has a Content-Encoding.")
     if announced := request.headers.get("content-length"):
-        await asyncio.to_thread(intake.announce, int(announced))
+        await run_in_threadpool(intake.announce, int(announced))
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type != b"multipart/form-data":
         await _write(intake, request.stream())
@@ -44,12 +45,12 @@ async def _write(intake: Intake, chunks: AsyncIterator[bytes]) -> None:
             if gathered >= BATCH_BYTES:
                 if writing is not None:
                     await writing
-                writing = asyncio.create_task(asyncio.to_thread(intake.write, batch))
+                writing = asyncio.create_task(run_in_threadpool(intake.write, batch))
                 batch, gathered = [], 0
     finally:
         if writing is not None:
             await writing
-    await asyncio.to_thread(intake.write, batch)
+    await run_in_threadpool(intake.write, batch)
 
 
 class _FormFile:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
 
 LOOK_EVERY_SECONDS = 0.2
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Watcher:
     async def _look(self) -> None:
         asked = list(self._waiting)
         try:
-            versions = await asyncio.to_thread(self._versions, asked)
+            versions = await run_in_threadpool(self._versions, asked)
         except SQLAlchemyError as error:
             log.warning("the watcher could not ask the database: %s", error)
             return

@@ -1,5 +1,6 @@
 """The schema: the migrations give exactly the tables of the code, on both databases, and old ones are refused."""
 
+import socket
 import subprocess
 import sys
 import threading
@@ -8,11 +9,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, text, update
 
 from app.bootstrap import check, upgrade
-from app.database import Base, Database
+from app.database import Base, Database, Worker
 from app.errors import ConfigurationError
+from app.events import clock
 from app.main import create_app
 from app.settings import Settings
 
@@ -95,3 +97,17 @@ def test_a_state_the_table_does_not_know_cannot_be_written(database: Database) -
             "INSERT INTO jobs (id, work, queue, priority, state, request, attempt, max_attempts, crashes, not_before,"
             " version, created_at) VALUES ('job_1', 'optimize', 'cpu', 0, 'tired', '{}', 0, 3, 0, 0, 1, 0)"
         ))  # fmt: skip
+
+
+def test_a_second_host_may_not_share_an_sqlite_file(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    database = create_app(settings).state.services.database
+    with database.write() as session:
+        now = clock(session)
+        session.add(Worker(id="w", queue="cpu", host="other", sandbox="none", started_at=now, last_seen_at=now))
+    with pytest.raises(ConfigurationError, match="in use on other"):
+        create_app(settings)
+    with database.write() as session:
+        session.execute(update(Worker).values(host=socket.gethostname()))
+    create_app(settings).state.services.database.engine.dispose()
+    database.engine.dispose()

@@ -11,6 +11,7 @@ import pytest
 
 from app.blobs import collect, collect_all, keep
 from app.database import Base, Blob, Database, File
+from app.errors import ConfigurationError
 from app.events import clock
 from app.storage import LocalStorage, S3Storage, Storage, open_storage
 from tests.app.s3 import s3_server, s3_url  # noqa: F401 - fixtures
@@ -93,7 +94,7 @@ def test_a_storage_is_named_by_its_url(tmp_path: Path) -> None:
     s3 = open_storage("s3://bucket/a/b?endpoint=http://127.0.0.1:1", tmp_path)
     assert isinstance(s3, S3Storage)
     assert (s3.bucket, s3.prefix, s3.endpoint) == ("bucket", "a/b", "http://127.0.0.1:1")
-    with pytest.raises(ValueError, match="STROP_STORAGE_URL"):
+    with pytest.raises(ConfigurationError, match="STROP_STORAGE_URL"):
         open_storage("ftp://x", tmp_path)
 
 
