@@ -24,8 +24,9 @@ def plans(recipe: Recipe, trials: Trials) -> Iterator[Plan]:
         return
     yield [SimplifyGraph()]
     yield [SimplifyGraph(), QuantizeStatic()]
-    if best := _best_quantized(trials):
-        yield [step for step in best.steps if not isinstance(step, SimplifyGraph)]
+    best = _best_quantized(trials)
+    if best and isinstance(best.steps[0], SimplifyGraph):
+        yield best.steps[1:]
     yield [SimplifyGraph(), QuantizeDynamic()]
 
 

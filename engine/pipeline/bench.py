@@ -38,8 +38,8 @@ class Bench:
     folder: Path
     lock: HostLock
     feeds: Feeds = field(init=False)
-    baseline: Figures = field(init=False)
-    noise_floor: Interval = field(init=False)
+    baseline: Figures = field(init=False)  #: of the original, as far as they are known
+    noise_floor: Interval | None = field(default=None, init=False)
     reference: Outputs = field(init=False)
     run_ms: float = field(default=0, init=False)  #: one run of the original, roughly
     pass_seconds: float = field(default=0, init=False)  #: one pass over all samples
@@ -48,6 +48,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.feeds = next(self.samples.batches(self.recipe.target.batch_size))
+        self.baseline = size_up(self.original, self.rows)
 
     @property
     def rows(self) -> int:
@@ -72,10 +73,9 @@ class Bench:
         self.pass_seconds = time.monotonic() - started
         quality = self._compared(self.reference)
         self.doubts = quality.warnings
-        measured = {"latency": itself.baseline, "accuracy": quality.candidate}
-        self.baseline = size_up(self.original, self.rows).model_copy(
-            update={**measured, "peak_memory_bytes": self.memory(self.original)}
-        )
+        measured: dict[str, object] = {"latency": itself.baseline, "accuracy": quality.candidate}
+        measured["peak_memory_bytes"] = self.memory(self.original)
+        self.baseline = self.baseline.model_copy(update=measured)
 
     def _judge_by_what_is_affordable(self, budget_seconds: float) -> None:
         """As many samples as the budget can run for every candidate."""

@@ -30,7 +30,7 @@ class Final:
     """What the final measurement found; `chosen` is the id of the improvement, if there is one."""
 
     chosen: str | None
-    noise_floor: Interval
+    noise_floor: Interval | None
     series: dict[str, list[LatencySeries]]
 
 

@@ -33,9 +33,9 @@ def optimize(request: EngineRequest, recipe: Recipe, here: Surroundings) -> Fini
     seconds = request.seconds_left if request.seconds_left is not None else recipe.budget.minutes * 60
     clock = Clock(seconds - min(MARGIN_SECONDS, MARGIN_SHARE * seconds))
     with here.lock.computing():
-        here.emit(Stage(stage="baseline", detail="the original, as it is"))
-        start = begin(request, recipe, here.attempt, here.lock, clock.seconds)
-        job = Job(start, recipe, here, clock)
+        here.emit(Stage(stage="inspecting", detail="the model, the samples, the machine"))
+        job = Job(begin(request, recipe, here.attempt, here.lock), recipe, here, clock)
+        job.weigh()
         job.explore()
         job.conclude()
     return Finished()
@@ -65,11 +65,20 @@ class Job:
         self.checkpoints = Checkpoints(self.here.work / "out", self.here.emit)
         self.pending = outline(self.recipe)
 
-    def explore(self) -> None:
-        latency = self.start.bench.baseline.latency
-        load_ms = latency.load_ms if latency else 0.0
-        self.clock.reserve_seconds = expected_seconds(self.start.bench.run_ms, load_ms, self.clock.seconds)
+    def weigh(self) -> None:
+        """Figures of the original. A budget that ends in the midst of it still leaves a report."""
         self.checkpoint()
+        self._stage(Stage(stage="baseline", detail="the original, as it is"))
+        bench = self.start.bench
+        bench.weigh_original(self.clock.seconds)
+        self.trials.original = _the_original(self.start)
+        latency = bench.baseline.latency
+        self.clock.reserve_seconds = expected_seconds(
+            bench.run_ms, latency.load_ms if latency else 0, self.clock.seconds
+        )
+        self.checkpoint()
+
+    def explore(self) -> None:
         for plan in plans(self.recipe, self.trials):
             self.pipeline.run(plan)
         self.evidence.out_of_time = self.pipeline.out_of_time

@@ -26,7 +26,7 @@ class Start:
     digests: dict[str, str]
 
 
-def begin(request: EngineRequest, recipe: Recipe, attempt: Path, lock: HostLock, budget_seconds: float) -> Start:
+def begin(request: EngineRequest, recipe: Recipe, attempt: Path, lock: HostLock) -> Start:
     """Raises ModelRejected or DataRejected where there is nothing to start from."""
     if request.model is None:
         raise ModelRejected("model_missing", "The request names no model.", "Name an uploaded model.")
@@ -37,7 +37,6 @@ def begin(request: EngineRequest, recipe: Recipe, attempt: Path, lock: HostLock,
     with lock.measuring():
         machine = describe(recipe.target.threads)
     bench = Bench(original, recipe, signature, material.evaluation, folder, lock)
-    bench.weigh_original(budget_seconds)
     summary = summarize(model, original.stat().st_size)
     return Start(bench, material, summary, machine, _digests(request, attempt))
 

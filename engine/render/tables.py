@@ -106,7 +106,7 @@ def _accuracy(report: Report) -> Iterator[Row]:
             name=f"{words.metric_name(before)} on {before.samples} samples",
             before=words.metric(before),
             after=words.metric(after),
-            change="the same" if drop is None else f"{words.loss(drop.value, before)} lost",
+            change="the same" if drop is None or drop.value == 0 else f"{words.loss(drop.value, before)} lost",
             spread=words.loss_interval(drop, before) if drop else "",
             tone=_tone_of_drop(drop),
         )

@@ -29,3 +29,11 @@ def test_the_format_that_won_is_tried_without_simplifying_first() -> None:
     assert list(next(search)) == [SimplifyGraph(), QuantizeStatic()]
     trials.add(candidate("t01", 1.7, steps=(SimplifyGraph(), winner)))
     assert list(next(search)) == [winner]
+
+
+def test_where_there_was_nothing_to_simplify_no_plan_is_run_twice() -> None:
+    trials, _ = table()
+    search = plans(trials.recipe, trials)
+    next(search), next(search)
+    trials.add(candidate("t01", 1.7, steps=(QuantizeStatic(),)))
+    assert [step.kind for step in next(search)] == ["simplify_graph", "quantize_dynamic"]
