@@ -5,6 +5,7 @@ thread of its own sends it: a broker that is down, or that swallows packets, nev
 send stays in the outbox, for the relay of `workers.maintenance`.
 """
 
+import contextlib
 import logging
 import queue
 import threading
@@ -93,6 +94,7 @@ class Hints:
         self._database = database
         self._broker_url = settings.broker_url
         self._line: queue.Queue[tuple[str, str] | None] = queue.Queue(LONGEST_LINE)
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
 
     def start(self) -> None:
@@ -100,11 +102,11 @@ class Hints:
 
     def stop(self) -> None:
         """Let the thread end after the hint in its hand; what waits behind it stays in the outbox."""
-        try:
+        self._stopping = True
+        with contextlib.suppress(queue.Full):
             self._line.put_nowait(None)
-        except queue.Full:
-            return
-        self._thread.join(timeout=1)
+        if self._thread.is_alive():
+            self._thread.join(timeout=1)
 
     def send(self, queue_name: str, outbox_id: str) -> None:
         """Never waits: a full line drops the hint, and the relay finds it in the outbox."""
@@ -122,7 +124,7 @@ class Hints:
             return False
 
     def _run(self) -> None:
-        while (hint := self._line.get()) is not None:
+        while (hint := self._line.get()) is not None and not self._stopping:
             queue_name, outbox_id = hint
             try:
                 send_hint(self._sender, queue_name)
