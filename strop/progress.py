@@ -118,4 +118,5 @@ def _figures(trial: dict[str, Any]) -> str:
 
 def _drop(value: float, accuracy: dict[str, Any]) -> str:
     metric, unit = printable(accuracy.get("metric", "accuracy")), printable(accuracy.get("unit", ""))
-    return f"{metric} {-100 * value:+.2f} points" if unit == "share" else f"{metric} {-value:+.4g} {unit}".rstrip()
+    change = 0.0 - value  # never a negative zero
+    return f"{metric} {100 * change:+.2f} points" if unit == "share" else f"{metric} {change:+.4g} {unit}".rstrip()

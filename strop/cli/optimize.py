@@ -128,6 +128,6 @@ def _take(job: Job, output: Path | None, html: Path | None, *, only_improved: bo
     if output and (report.improved or not only_improved):
         with transfer(f"downloading {output}", quiet=quiet) as on_progress:
             job.download_model(output, on_progress)
-    if output and not report.improved:
-        say("No faster model was found" + ("." if only_improved else f"; {output} is the original, unchanged."))
+    if not report.improved:
+        say("No faster model was found" + (f"; {output} is the original." if output and not only_improved else "."))
     return report
