@@ -18,9 +18,9 @@ from app import bootstrap
 from app.errors import ConfigurationError
 from app.queue import QUEUES, celery_settings
 from app.settings import Settings
+from workers.maintenance.sweep import sweep_attempts
 from workers.presence import Presence
 from workers.self_test import try_confinement
-from workers.sweep import sweep_attempts
 from workers.workplace import open_workplace
 
 NVIDIA_DEVICE = Path("/dev/nvidiactl")

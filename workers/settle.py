@@ -10,7 +10,7 @@ Whatever was wanted, a job that is being canceled ends canceled: the user's word
 import errno
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ def _end(workplace: Workplace, taken: Claim, ending: Ending) -> None:
         if taken.work is Work.OPTIMIZE:
             _add_artifacts(session, taken, ending.outputs)
         else:
-            end_inspection(session, taken.file_id, state, ending)
+            end_inspection(session, taken.file_id, replace(ending, state=state))
         reach("publish.before_commit")
     reach("publish.after_commit")
 
@@ -153,11 +153,11 @@ def _add_artifacts(session: Session, taken: Claim, outputs: tuple[Output, ...]) 
         )
 
 
-def end_inspection(session: Session, file_id: str | None, state: JobState, ending: Ending) -> None:
+def end_inspection(session: Session, file_id: str | None, ending: Ending) -> None:
     """Say of the uploaded file what its inspection found."""
     finished = ending.finished
     values: dict[str, Any] = {"state": FileState.REJECTED, "error": ending.problem or problems.canceled()}
-    if state is JobState.SUCCEEDED and finished:
+    if ending.state is JobState.SUCCEEDED and finished:
         summary = finished.model or finished.dataset
         values = {"state": FileState.READY, "summary": summary.model_dump(mode="json") if summary else None}
         if ending.outputs:

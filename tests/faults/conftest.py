@@ -1,5 +1,6 @@
 """One cluster for all fault tests that can share it; each test finds every part of it running, and leaves an audit."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -7,11 +8,15 @@ import pytest
 from tests.faults import figures
 from tests.faults.cluster import Cluster
 from tests.faults.ledger import Ledger
+from tests.postgres import postgres  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    found = Cluster(tmp_path_factory.mktemp("cluster"), apis=2, workers=2)
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """On SQLite, or with STROP_FAULTS_DATABASE=postgres on a Postgres."""
+    on_postgres = os.environ.get("STROP_FAULTS_DATABASE") == "postgres"
+    url = request.getfixturevalue("postgres") if on_postgres else ""
+    found = Cluster(tmp_path_factory.mktemp("cluster"), database_url=url, apis=2, workers=2)
     yield found
     found.kill_all()
 

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from app import events
 from app.database import JobState
-from workers import maintenance, settle
+from workers import settle
 from workers.celery_app import app
+from workers.maintenance import __main__ as maintenance
 
 __all__ = ["app"]
 

@@ -27,10 +27,12 @@ from tests.workers.bench import (
     work,
 )
 from workers.child import MARK
-from workers.expiry import expire
-from workers.maintenance import Duty, reap, relay
+from workers.maintenance.__main__ import Duty
+from workers.maintenance.expiry import expire
+from workers.maintenance.hints import relay
+from workers.maintenance.reaper import reap
+from workers.maintenance.sweep import sweep_attempts
 from workers.settle import Ending, _end
-from workers.sweep import sweep_attempts
 from workers.workplace import Workplace
 
 
