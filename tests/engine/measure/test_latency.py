@@ -31,10 +31,13 @@ def test_a_file_against_itself_is_1_times_as_fast(tmp_path: Path) -> None:
 
 
 def test_twice_the_layers_take_twice_the_time(tmp_path: Path) -> None:
+    """The fastest rounds tell it on any machine; medians and intervals only on one that is left alone."""
     short, long = layers(4).save(tmp_path / "short.onnx"), layers(8).save(tmp_path / "long.onnx")
-    itself, shorter = compare(long, [long, short], FEEDS, Target(), processes=3, seconds=2.4)
-    assert 1.4 < shorter.speedup.value < 2.9
-    assert shorter.speedup.value > itself.speedup.value + 0.3
+    (shorter,) = compare(long, [short], FEEDS, Target(), processes=2, seconds=2)
+    slow = min(time for series in shorter.series for time in series.baseline_ms)
+    fast = min(time for series in shorter.series for time in series.candidate_ms)
+    assert 1.5 < slow / fast < 2.6
+    assert shorter.speedup.low < shorter.speedup.value < shorter.speedup.high
 
 
 def test_figures_say_how_they_came_about(tmp_path: Path) -> None:
