@@ -9,11 +9,6 @@ from engine.graph import outer_names, tensor_types
 from engine.measure.complexity import infer_shapes
 
 
-def weight_bytes(model: onnx.ModelProto) -> int:
-    """Bytes of all weights; what is not weights in a model file is small."""
-    return model.ByteSize()
-
-
 def activation_sizes(model: onnx.ModelProto, batch_size: int) -> dict[str, int]:
     """Bytes of each tensor of the main graph, as far as its shape can be inferred, weights left out."""
     graph = infer_shapes(model, batch_size).graph

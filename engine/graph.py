@@ -5,14 +5,14 @@ A model is one file of at most 2 GiB (what protobuf can hold); weights beside it
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx import numpy_helper
 
 from engine.errors import ModelRejected, StepFailed
@@ -40,12 +40,34 @@ def load(path: Path) -> onnx.ModelProto:
 
 def save(model: onnx.ModelProto, path: Path) -> Path:
     """Write a model file in one piece."""
-    if model.ByteSize() > LARGEST_BYTES:
+    try:
+        content = model.SerializeToString()
+    except (EncodeError, ValueError) as error:
         detail = f"{path.name} would be larger than 2 GiB, more than one ONNX file can hold."
-        raise StepFailed("model_too_large", detail, "Use a smaller model.")
+        raise StepFailed("model_too_large", detail, "Use a smaller model.") from error
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(content)
     return path
+
+
+def copied(model: onnx.ModelProto, without: Container[str] = ()) -> onnx.ModelProto:
+    """A copy to operate on; weights that the operation replaces are left out, since they are most of a model."""
+    copy = onnx.ModelProto()
+    for descriptor, value in model.ListFields():
+        if descriptor.name != "graph":
+            _put(copy, descriptor.name, value)
+    for descriptor, value in model.graph.ListFields():
+        if descriptor.name != "initializer":
+            _put(copy.graph, descriptor.name, value)
+    copy.graph.initializer.extend(weight for weight in model.graph.initializer if weight.name not in without)
+    return copy
+
+
+def _put(message: Message, name: str, value: Any) -> None:
+    if isinstance(value, int | str):
+        setattr(message, name, value)
+    else:
+        getattr(message, name).MergeFrom(value)
 
 
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -127,6 +149,11 @@ def outer_names(graph: onnx.GraphProto) -> set[str]:
         for nested in all_graphs(inner)
         for name in itertools.chain(*(child.input for child in nested.node), (value.name for value in nested.output))
     }
+
+
+def weights_of(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """Initializers of the main graph by name."""
+    return {weight.name: weight for weight in model.graph.initializer}
 
 
 @dataclass(frozen=True)

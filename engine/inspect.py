@@ -10,7 +10,7 @@ from engine.admission.sniff import is_bundle
 from engine.bundle import join, open_bundle
 from engine.data import common_length, is_feedable, open_arrays
 from engine.errors import shown
-from engine.footprint import peak_activations, weight_bytes
+from engine.footprint import peak_activations
 from engine.graph import all_graphs, operators, opset
 from engine.measure.complexity import count
 from engine.report import ArrayInfo, DatasetSummary, ModelSummary, StepFit
@@ -56,7 +56,7 @@ def summarize(model: onnx.ModelProto, size_bytes: int) -> ModelSummary:
         parameters=complexity.parameters,
         macs=complexity.macs,
         size_bytes=size_bytes,
-        expected_memory_bytes=weight_bytes(model) + peak_activations(model),
+        expected_memory_bytes=size_bytes + peak_activations(model),
         steps=[_fit(kind.model_fields["kind"].default, technique.refuse(model)) for kind, technique in STEPS.items()],
         warnings=_warnings(model, signature),
     )

@@ -46,7 +46,7 @@ def check_tensors(model: onnx.ModelProto, companions: Mapping[str, Path]) -> Non
             external += size
         else:
             _check_inline(tensor, size)
-    if external + model.ByteSize() > LARGEST_MODEL_BYTES:
+    if external and external + model.ByteSize() > LARGEST_MODEL_BYTES:
         detail = "The model and its data files come to more than 2 GiB, more than one ONNX file can hold."
         raise ModelRejected("model_too_large", detail, "Upload a smaller model.")
 

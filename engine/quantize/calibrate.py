@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from engine.data import Samples
 from engine.errors import StepFailed
-from engine.graph import Names, save
+from engine.graph import Names, copied, save
 from engine.measure.session import open_session, session_options
 from engine.runtime import ERRORS, reason
 
@@ -107,8 +107,7 @@ def _with_selections(model: onnx.ModelProto, wanted: list[str]) -> tuple[onnx.Mo
 
 
 def _observed(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Names]:
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
-    return copy, Names.of(copy)
+    return copied(model), Names.of(model)
 
 
 def _giving(graph: onnx.ModelProto, outputs: list[str]) -> onnx.ModelProto:

@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from engine.graph import Names, drop_unused, replace_list
+from engine.graph import Names, copied, drop_unused, replace_list, weights_of
 from engine.quantize.integers import quantize_weight, weight_scale
-from engine.quantize.plan import Layer, layers_of
+from engine.quantize.plan import Layer, layers_of, replaced
 from engine.quantize.qdq import Format, folded
 
 FEWEST_ELEMENTS = 1024  #: weights smaller than this do not repay the quantization of their input
@@ -22,7 +22,7 @@ FEWEST_ELEMENTS = 1024  #: weights smaller than this do not repay the quantizati
 
 def products(model: onnx.ModelProto) -> dict[str, Layer]:
     """Matrix products with constant weights of some size, by the name of their output."""
-    weights = {weight.name: weight for weight in model.graph.initializer}
+    weights = weights_of(model)
     operators = {node.output[0]: node.op_type for node in model.graph.node if node.output}
     return {
         name: layer
@@ -33,9 +33,9 @@ def products(model: onnx.ModelProto) -> dict[str, Layer]:
 
 def dynamically_quantized(model: onnx.ModelProto, form: Format) -> onnx.ModelProto:
     """A copy of the model whose matrix products compute in 8 bits."""
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
-    found = products(copy)
-    surgery = _Surgery(copy.graph, Names.of(copy), form, {weight.name: weight for weight in copy.graph.initializer})
+    found = products(model)
+    copy = copied(model, without=replaced(model, found))
+    surgery = _Surgery(copy.graph, Names.of(model), form, weights_of(model))
     for node in copy.graph.node:
         if node.output and node.output[0] in found:
             surgery.replace(node, found[node.output[0]])

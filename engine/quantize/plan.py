@@ -8,6 +8,7 @@ where every input of it already is: otherwise values would be unpacked and packe
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -110,6 +111,13 @@ def layers_of(model: onnx.ModelProto, unusable: AbstractSet[str] = frozenset()) 
         for node in model.graph.node
         if (layer := _layer(node, view)) is not None and not {node.input[0], _end(node, view)} & unusable
     }
+
+
+def replaced(model: onnx.ModelProto, layers: Mapping[str, Layer]) -> set[str]:
+    """Weights that nothing but these layers reads, so that their float values are not needed any more."""
+    view = _View.of(model)
+    by_layers = Counter(layer.weight for layer in layers.values())
+    return {name for name, count in by_layers.items() if view.uses[name] == count}
 
 
 # ── layers ───────────────────────────────────────────────────────────────────────────────────────────────────────────

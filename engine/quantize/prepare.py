@@ -24,6 +24,7 @@ from engine.graph import (
     replace_list,
     save,
     tensor_types,
+    weights_of,
 )
 from engine.measure.complexity import infer_shapes
 from engine.runtime import same_outputs
@@ -78,7 +79,7 @@ class _Fusion:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.graph = model.graph
         self.names = Names.of(model)
-        self.weights = {weight.name: weight for weight in model.graph.initializer}
+        self.weights = weights_of(model)
         self.producers = {node.output[0]: node for node in model.graph.node if node.output}
         self.uses = Counter(name for node in model.graph.node for name in node.input)
         self.uses.update(value.name for value in model.graph.output)

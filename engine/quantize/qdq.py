@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from engine.graph import Names, attribute, drop_unused, replace_list
+from engine.graph import Names, attribute, copied, drop_unused, replace_list, weights_of
 from engine.quantize.integers import (
     FULL_LEVELS,
     REDUCED_LEVELS,
@@ -28,9 +28,10 @@ from engine.quantize.integers import (
     weight_scale,
     widened_for_bias,
 )
-from engine.quantize.plan import Layer, Plan, carried
+from engine.quantize.plan import Layer, Plan, carried, replaced
 
 Ranges = Mapping[str, tuple[float, float]]
+Weights = Mapping[str, onnx.TensorProto]
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,13 @@ class Format:
 
 def quantized(model: onnx.ModelProto, plan: Plan, ranges: Ranges, form: Format) -> onnx.ModelProto:
     """A copy of the model with the plan carried out."""
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
-    _Surgery(copy, plan, ranges, form).operate()
+    copy = copied(model, without=replaced(model, plan.layers))
+    _Surgery(copy, model, plan, ranges, form).operate()
     drop_unused(copy)
     return copy
 
 
-def folded(
-    node: onnx.NodeProto, layer: Layer, weights: Mapping[str, onnx.TensorProto]
-) -> tuple[np.ndarray, np.ndarray | None]:
+def folded(node: onnx.NodeProto, layer: Layer, weights: Weights) -> tuple[np.ndarray, np.ndarray | None]:
     """Weight and bias with the factors of Gemm multiplied in, the bias one value per channel."""
     weight = numpy_helper.to_array(weights[layer.weight])
     bias = None if layer.bias is None else numpy_helper.to_array(weights[layer.bias])
@@ -74,12 +73,14 @@ def folded(
 
 
 class _Surgery:
-    def __init__(self, model: onnx.ModelProto, plan: Plan, ranges: Ranges, form: Format) -> None:
-        self.graph = model.graph
+    def __init__(
+        self, copy: onnx.ModelProto, original: onnx.ModelProto, plan: Plan, ranges: Ranges, form: Format
+    ) -> None:
+        self.graph = copy.graph
         self.plan = plan
         self.form = form
-        self.names = Names.of(model)
-        self.weights = {weight.name: weight for weight in model.graph.initializer}
+        self.names = Names.of(original)
+        self.weights = weights_of(original)
         self.parameters = {
             name: activation_parameters(*ranges[owner], form.dtype) for name, owner in plan.owners.items()
         }

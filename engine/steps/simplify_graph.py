@@ -31,11 +31,13 @@ def run(step: SimplifyGraph, model: Path, context: StepContext) -> list[Variant]
     reason = refuse(before)
     if reason is not None:
         return Skipped(reason)
+    old_operators, old_weights, old_size = operators(before), len(before.graph.initializer), model.stat().st_size
     after = simplified(before)
     if after is None:
         return Skipped("the simplifier does not know an operator of this graph")
-    if operators(after) == operators(before) and len(after.graph.initializer) >= len(before.graph.initializer):
+    if operators(after) == old_operators and len(after.graph.initializer) >= old_weights:
         return Skipped("the graph has nothing to fold, fuse or drop")
-    if after.ByteSize() > before.ByteSize() + MOST_GROWTH_BYTES:
+    path = save(after, context.folder / "simplified.onnx")
+    if path.stat().st_size > old_size + MOST_GROWTH_BYTES:
         return Skipped("folding its constants would make the file larger")
-    return [Variant(save(after, context.folder / "simplified.onnx"), step, "simplified graph")]
+    return [Variant(path, step, "simplified graph")]
