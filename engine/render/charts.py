@@ -14,6 +14,7 @@ from engine.report import Interval, LatencySeries, OperatorTime, Outcome, Profil
 
 PARETO_HEIGHT, LANE_HEIGHT = 320, 74
 LABEL_WIDTH, LABEL_HEIGHT = 9, 15
+FEW_TRIALS = 12  #: of more only the front and the chosen one get a label
 DOTS_PER_LANE, LAYERS_SHOWN = 240, 12
 
 
@@ -125,7 +126,7 @@ def pareto(report: Report) -> Pareto | None:
         limit=None if limit is None else Tick(across.at(limit), f"limit {words.loss(limit, accuracy)}"),
         unity=up.at(1),
         across=[Tick(across.at(mark), words.loss(mark, accuracy).split(" ")[0]) for mark in across.marks()],
-        up=[Tick(up.at(mark), f"{words.digits(mark)}×") for mark in up.marks()],
+        up=[Tick(up.at(mark), f"{mark:g}×") for mark in up.marks()],
         unit=words.loss(0, accuracy).partition(" ")[2],
     )
 
@@ -153,7 +154,8 @@ def _gain_scale(gains: Sequence[Interval]) -> Scale:
 def _legibly_labelled(points: Sequence[Point]) -> list[Point]:
     """The chosen one keeps its label; of others only what does not cover a label that stands already."""
     kept: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.kind != "chosen", point.kind != "original", point.name)):
+    wanted = [point for point in points if point.labelled]
+    for point in sorted(wanted, key=lambda point: (point.kind != "chosen", point.kind != "original", point.name)):
         covers = any(abs(point.x - one.x) < LABEL_WIDTH and abs(point.y - one.y) < LABEL_HEIGHT for one in kept)
         kept += [] if covers else [point]
     return [replace(point, labelled=point in kept) for point in points]
@@ -196,7 +198,7 @@ def _point(report: Report, trial: Trial, place: Place) -> Point:
         y=up.at(gain.value),
         x_range=(across.at(drop.low), across.at(drop.high)),
         y_range=(up.at(gain.low), up.at(gain.high)),
-        labelled=True,
+        labelled=chosen or trial.on_front or len(report.trials) <= FEW_TRIALS,
         outside=not across.holds(drop.value),
     )
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from engine.render.html import render_html
-from engine.report import Comparison, Interval, LatencySeries, Report
+from engine.report import Comparison, Interval, LatencySeries, Report, TrialState
 from tests.engine.render.reports import bare, improved, profile, trial, unimproved
 
 REPORTS = [improved(), unimproved(), bare()]
@@ -132,3 +132,13 @@ def test_the_recipe_to_reproduce_holds_the_steps_that_were_used() -> None:
     recipe = page.split("job.json")[1]
     assert "quantize_static" in recipe and "&#34;weight_range&#34;: &#34;reduced&#34;" in recipe
     assert "&#34;goal&#34;" not in recipe
+
+
+def test_of_many_candidates_only_those_that_matter_are_labelled() -> None:
+    many = [
+        trial(number, f"variant {number}", TrialState.DOMINATED, speedup=1 + number / 100, drop=0.001 * number)
+        for number in range(4, 44)
+    ]
+    page = render_html(improved().model_copy(update={"trials": [*improved().trials[:3], *many]}))
+    labels = set(re.findall(r"<text [^>]*>(t\d\d|original)", page))
+    assert {"t03", "original"} <= labels <= {"t01", "t03", "original"}
