@@ -92,7 +92,9 @@ def nothing_to_quantize(report: Report) -> Finding | None:
     if not skipped:
         return None
     products = sum(report.model.operators.get(kind, 0) for kind in ("Conv", "MatMul", "Gemm"))
-    text = f"{skipped[0].label}: {skipped[0].reason} The model has {products} Conv, MatMul and Gemm nodes."
+    text = (
+        f"“{skipped[0].label}” was skipped: {skipped[0].reason} The model has {products} Conv, MatMul and Gemm nodes."
+    )
     return Finding(code="nothing_to_quantize", text=text)
 
 

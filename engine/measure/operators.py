@@ -181,7 +181,8 @@ def _shape(execution: Execution, node: NodeProto | None, graph: ExecutedGraph) -
     shape: Shape = execution.outputs[0].shape
     if node is not None:
         shape = graph.tensors.shapes.get(node.output[0], shape)
-        if attribute(node, "channels_last", 0) and len(shape) > 2:
+        channels_last = node.op_type.startswith("Nhwc") or attribute(node, "channels_last", 0)
+        if channels_last and len(shape) > 2:
             shape = (shape[0], shape[-1], *shape[1:-1])
     return list(shape)
 

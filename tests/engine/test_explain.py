@@ -153,7 +153,7 @@ def test_full_range_int8_is_flagged_because_other_cpus_give_other_outputs() -> N
 
 def test_a_step_with_nothing_to_do_is_quoted() -> None:
     sentence = text("nothing_to_quantize", report())
-    assert "dynamic int8: No MatMul" in sentence and "13 Conv, MatMul and Gemm nodes" in sentence
+    assert "“dynamic int8” was skipped: No MatMul" in sentence and "13 Conv, MatMul and Gemm nodes" in sentence
 
 
 def with_speedup(value: float, noise: Interval) -> Report:

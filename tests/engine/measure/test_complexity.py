@@ -5,6 +5,7 @@ import pytest
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from engine.measure.complexity import count
+from tests.models import Net, branching, depthwise_cnn, mlp, recurrent, residual_cnn, transformer
 
 
 def weight(name: str, *shape: int, dtype: type = np.float32) -> TensorProto:
@@ -139,3 +140,37 @@ def test_tensors_between_quantize_and_dequantize_move_one_byte_per_element() -> 
     ]
     weights = [weight("s"), weight("z", dtype=np.uint8)]
     assert count(model(graph(nodes, {"x": [10, 10]}, {"y": [10, 10]}, weights))).bytes_moved == 100 + 400
+
+
+def test_a_dimension_that_is_called_the_batch_is_the_batch_wherever_it_stands() -> None:
+    node = helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=16)
+    weights = [weight("w", 1, 64, 10), weight("r", 1, 64, 16)]
+    recurrent = model(graph([node], {"x": ["steps", "batch", 10]}, {"y": [None] * 4}, weights))
+    assert count(recurrent, batch=3).macs == 3 * 64 * 26
+    assert count(recurrent, sizes={"x": (20, 3, 10)}).macs == 20 * 3 * 64 * 26
+
+
+def test_a_function_of_the_model_counts_where_it_is_called() -> None:
+    body = helper.make_function(
+        "local",
+        "twice",
+        ["a"],
+        ["c"],
+        [
+            helper.make_node("MatMul", ["a", "a"], ["b"]),
+            helper.make_node("MatMul", ["b", "a"], ["c"]),
+        ],
+        [helper.make_opsetid("", 17)],
+    )
+    calling = model(graph([helper.make_node("twice", ["x"], ["y"], domain="local")], {"x": [4, 4]}, {"y": [4, 4]}, []))
+    calling.functions.append(body)
+    calling.opset_import.append(helper.make_opsetid("local", 1))
+    assert count(calling).macs == 2 * 4**3
+
+
+@pytest.mark.parametrize("net", [branching(), depthwise_cnn(), mlp(), recurrent(), residual_cnn(), transformer()])
+@pytest.mark.parametrize("opset", [11, 13, 17])
+def test_every_model_gets_an_answer(net: Net, opset: int) -> None:
+    complexity = count(net.model(opset))
+    assert complexity.macs is None or complexity.macs > 0
+    assert complexity.parameters > 0
