@@ -17,7 +17,7 @@ from strop.serve import parts
 from strop.serve.home import CannotServe, Home
 from strop.serve.process import Process
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 3.5  # for all but Valkey, which is stopped last
 VALKEY_STOP_SECONDS = 1.0
 LOOK_SECONDS = 0.2
