@@ -50,7 +50,6 @@ def decide(bench: Bench, trials: Trials, budget_seconds: float) -> Final:
     """Measure, write the better figures into the table, and choose."""
     finalists = _finalists(bench, trials)
     if not finalists:
-        trials.settled = True
         return Final(None, bench.noise_floor, {})
     measured = _measure(bench, [bench.original, *(finalist.path for finalist in finalists)], budget_seconds)
     against_itself, *comparisons = measured
@@ -60,7 +59,6 @@ def decide(bench: Bench, trials: Trials, budget_seconds: float) -> Final:
     bench.baseline, trials.original = baseline, replace(trials.original, figures=baseline)
     for finalist, comparison in zip(finalists, comparisons, strict=True):
         _refine(bench, trials, finalist, comparison)
-    trials.settled = True
     trials.chosen = _choice(trials, [finalist.id for finalist in finalists], against_itself.speedup)
     series = {one.id: comparison.series for one, comparison in zip(finalists, comparisons, strict=True)}
     return Final(trials.chosen, against_itself.speedup, series)

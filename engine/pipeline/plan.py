@@ -89,8 +89,7 @@ class Pipeline:
         self.stage(Stage(stage=STAGES.get(type(step), "optimizing"), detail=_place(base)))
         verified = self._verify(self._propose(step, base), base)
         candidates = self._time(verified, base, time.monotonic() - started)
-        for candidate in candidates:
-            self.trials.add(candidate)
+        self.trials.add(*candidates)
         self.costs[type(step)] = time.monotonic() - started
         return self.trials.best_of(candidates, base)
 

@@ -51,7 +51,6 @@ class Trials:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     rest: dict[str, Trial] = field(default_factory=dict)  #: skipped or failed: no file came of them
     chosen: str | None = None
-    settled: bool = False  #: the final measurement is done: what it did not choose is not better
 
     @property
     def minimize(self) -> Minimize:
@@ -62,11 +61,12 @@ class Trials:
     def next_id(self) -> str:
         return f"t{len(self.candidates) + len(self.rest) + 1:02d}"
 
-    def add(self, candidate: Candidate) -> None:
-        self.candidates[candidate.id] = candidate
-        if not self.settled:
-            self.chosen = self._provisional()
-        self.tell(self._judged(candidate))
+    def add(self, *candidates: Candidate) -> None:
+        """Those of one step together, so that each is judged beside the others before it is told of."""
+        self.candidates |= {candidate.id: candidate for candidate in candidates}
+        self.chosen = self._provisional()
+        for candidate in candidates:
+            self.tell(self._judged(candidate))
 
     def add_without_file(self, steps: Sequence[Step], label: str, state: TrialState, reason: str, cost: float) -> None:
         name = self.next_id()

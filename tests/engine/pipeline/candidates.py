@@ -70,6 +70,5 @@ def table(
     )
     recipe = Recipe(goal=Goal(minimize=minimize), limits=Limits(accuracy_drop=limit))
     trials = Trials(recipe, original, told.append)
-    for one in candidates:
-        trials.add(one)
+    trials.add(*candidates)
     return trials, told

@@ -90,6 +90,11 @@ def test_one_percent_less_is_not_worth_another_file() -> None:
     assert trials.chosen is None
 
 
+def test_only_one_trial_of_a_step_is_told_to_be_kept() -> None:
+    _, told = table(candidate("t01", 1.2), candidate("t02", 1.5), candidate("t03", 1.9))
+    assert [trial.state for trial in told] == [TrialState.DOMINATED, TrialState.DOMINATED, TrialState.KEPT]
+
+
 def test_each_trial_is_told_when_it_ends() -> None:
     trials, told = table(candidate("t01", 1.2))
     trials.add_without_file([SimplifyGraph()], "simplify graph", TrialState.SKIPPED, "Nothing to fold.", 0.1)
