@@ -27,6 +27,7 @@ from sqlalchemy import (
     func,
     literal_column,
 )
+from sqlalchemy.engine import make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 
@@ -221,8 +222,13 @@ def now_expression(*, is_sqlite: bool) -> ColumnElement[float]:
     return cast(extract("epoch", func.clock_timestamp()), Float)
 
 
+#: A Postgres that swallows packets fails a call instead of blocking it for good.
+POSTGRES_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 20_000, "options": "-c statement_timeout=30s"}
+
+
 def create_database_engine(url: str) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True)
+    patience = POSTGRES_PATIENCE if make_url(url).get_backend_name() == "postgresql" else {}
+    engine = create_engine(url, pool_pre_ping=True, connect_args=patience)
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
     return engine

@@ -99,7 +99,7 @@ def _framework(request: Request, error: Exception) -> Response:
     kind = FRAMEWORK_KINDS.get(raised.status_code)
     if kind is None:
         phrase = HTTPStatus(raised.status_code).phrase
-        kind = Kind(raised.status_code, phrase.lower().replace(" ", "_"), phrase, errors.NOT_FOUND.remedy)
+        kind = Kind(raised.status_code, f"http_{raised.status_code}", phrase, "See the meaning of this status.")
     return render(request, Problem(kind, f"{raised.detail}.", headers=raised.headers or {}))
 
 

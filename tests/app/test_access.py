@@ -10,11 +10,19 @@ from app.main import create_app
 from tests.app.service import Service, running, settings_for
 
 
-@pytest.fixture
-def locked(tmp_path: Path) -> Iterator[Service]:
-    settings = settings_for(tmp_path / "home", api_keys="first-key, second-key")
-    with running(settings, tmp_path / "worker") as service:
-        yield service
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("locked")
+    with running(settings_for(folder / "home", api_keys="first-key, second-key"), folder / "worker") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One for all tests here: they only knock."""
+    folder = tmp_path_factory.mktemp("open")
+    with running(settings_for(folder / "home"), folder / "worker") as found:
+        yield found
 
 
 @pytest.mark.parametrize(

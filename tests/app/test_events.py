@@ -6,6 +6,8 @@ import time
 import pytest
 
 from app.api import events
+from app.database import Job, JobState
+from app.events import transition
 from tests.app.reports import trial
 from tests.app.service import Service
 
@@ -86,7 +88,8 @@ def test_a_silent_stream_is_kept_alive(service: Service, monkeypatch: pytest.Mon
                 break
 
 
-def test_a_stream_ends_when_its_job_is_deleted_or_the_service_drains(service: Service) -> None:
+@pytest.mark.parametrize("reason", ["the service drains", "the job is deleted"])
+def test_a_stream_ends_when_nothing_more_can_come(service: Service, reason: str) -> None:
     job_id = service.submit()["id"]
     ended = threading.Event()
 
@@ -96,8 +99,13 @@ def test_a_stream_ends_when_its_job_is_deleted_or_the_service_drains(service: Se
 
     listener = threading.Thread(target=listen)
     listener.start()
-    time.sleep(0.3)
-    service.services.watcher.drain()
+    time.sleep(0.5)
+    assert not ended.is_set()
+    if reason == "the service drains":
+        service.services.watcher.drain()
+    else:
+        with service.services.database.write() as session:
+            session.delete(session.get(Job, job_id))
     assert ended.wait(10)
     listener.join()
 
@@ -116,9 +124,6 @@ def test_a_job_shows_the_trials_of_its_latest_attempt(any_service: Service) -> N
     job_id = any_service.submit()["id"]
     any_service.start(job_id)
     any_service.tell(job_id, "trial", {"trial": trial("t01")})
-    from app.database import JobState
-    from app.events import transition
-
     with any_service.services.database.write() as session:
         assert transition(session, job_id, JobState.QUEUED)
     any_service.start(job_id)

@@ -1,8 +1,10 @@
 """Uploads: what is taken, what is refused at once, and that nothing is left behind."""
 
 import base64
+import fcntl
 import hashlib
 import io
+import os
 import pickle
 import socket
 import time
@@ -13,6 +15,7 @@ import pytest
 from sqlalchemy import func, select
 
 from app.database import Blob, File, Job, Outbox
+from app.intake import sweep
 from tests.app.service import MODEL_BYTES, Service, npz_bytes, running, settings_for
 
 
@@ -200,9 +203,13 @@ def test_what_a_crash_left_is_swept_at_the_next_start(tmp_path: Path) -> None:
     with running(settings, tmp_path / "worker") as service:
         left = service.services.staging / "0123"
         left.write_bytes(b"half a model")
-        import os
-
         os.utime(left, (0, 0))
+        held = service.services.staging / "4567"
+        with held.open("xb") as upload:
+            fcntl.flock(upload, fcntl.LOCK_EX)
+            os.utime(held, (0, 0))
+            assert sweep(service.services.staging) == 1
+            assert staged(service) == [held]
     with running(settings, tmp_path / "worker") as service:
         assert staged(service) == []
 

@@ -1,4 +1,4 @@
-"""The API as a process: what it imports, how it dies, how it stops, and two of them on one database."""
+"""The API as a process: what it imports, how it stops, and two of them on one database (kills: `tests/faults`)."""
 
 import collections
 import concurrent.futures
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
-from app.database import Database, File, IdempotencyKey, Job, JobEvent, Outbox
+from app.database import Database, File, Job
 from tests.app.replicas import Replica, replica
 from tests.app.service import MODEL_BYTES, SUMMARY
 
@@ -73,33 +73,9 @@ def optimizations(database: Database) -> list[str]:
         return list(session.scalars(select(Job.id).where(Job.work == "optimize")))
 
 
-@pytest.mark.parametrize(
-    ("failpoint", "kept"), [("submit.before_commit", 0), ("submit.after_commit", 1), ("submit.before_response", 1)]
-)
-def test_an_api_killed_while_it_takes_a_job_loses_and_doubles_nothing(
-    tmp_path: Path, database: Database, failpoint: str, kept: int
-) -> None:
-    headers = {"Idempotency-Key": "one"}
-    with replica(tmp_path / "home", failpoints=f"{failpoint}=kill") as dying:
-        body = {"model": ready_model(dying.url, database), "goal": {}}
-        with pytest.raises(httpx2.TransportError):
-            httpx2.post(f"{dying.url}/v1/jobs", json=body, headers=headers)
-        assert dying.wait() == -signal.SIGKILL
-    assert len(optimizations(database)) == kept
-    with replica(tmp_path / "home") as reborn:
-        again = httpx2.post(f"{reborn.url}/v1/jobs", json=body, headers=headers)
-    assert again.status_code == 202
-    assert optimizations(database) == [again.json()["id"]]
-    with database.read() as session:
-        assert session.scalar(select(func.count()).select_from(IdempotencyKey)) == 1
-        events = session.scalars(select(JobEvent.seq).where(JobEvent.job_id == again.json()["id"])).all()
-        assert list(events) == [1]
-        assert session.scalar(select(func.count()).select_from(Outbox)) == 2  # for the relay: nobody else knows
-
-
-def test_two_replicas_make_one_job_of_one_key(tmp_path: Path, database_url: str) -> None:
-    database = Database(database_url)
-    with replica(tmp_path / "home", database_url) as one, replica(tmp_path / "home", database_url) as two:
+def test_two_replicas_on_postgres_make_one_job_of_one_key(tmp_path: Path, postgres_url: str) -> None:
+    database = Database(postgres_url)
+    with replica(tmp_path / "home", postgres_url) as one, replica(tmp_path / "home", postgres_url) as two:
         body = {"model": ready_model(one.url, database), "goal": {}}
         for round_number in range(3):
             headers = {"Idempotency-Key": f"round-{round_number}"}
@@ -116,22 +92,6 @@ def post_everywhere(replicas: list[Replica], body: dict, headers: dict, *, times
     with httpx2.Client(timeout=60) as http, concurrent.futures.ThreadPoolExecutor(16) as pool:
         doors = [f"{replicas[number % len(replicas)].url}/v1/jobs" for number in range(times)]
         return list(pool.map(lambda door: http.post(door, json=body, headers=headers), doors))
-
-
-def test_two_replicas_share_sqlite_without_a_locked_database(tmp_path: Path, database: Database) -> None:
-    with replica(tmp_path / "home") as one, replica(tmp_path / "home") as two:
-        body = {"model": ready_model(one.url, database), "goal": {}}
-        with httpx2.Client(timeout=60) as http, concurrent.futures.ThreadPoolExecutor(12) as pool:
-
-            def work(number: int) -> set[int]:
-                url = (one, two)[number % 2].url
-                made = http.post(f"{url}/v1/jobs", json=body)
-                seen = http.get(f"{url}{made.headers['location']}")
-                canceled = http.post(f"{url}{made.headers['location']}/cancel")
-                return {made.status_code, seen.status_code, canceled.status_code}
-
-            assert set().union(*pool.map(work, range(60))) == {200, 202}
-    assert len(optimizations(database)) == 60
 
 
 def test_a_stream_moves_to_another_replica_without_a_gap(tmp_path: Path, database: Database) -> None:

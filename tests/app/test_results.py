@@ -6,19 +6,28 @@ import io
 import json
 import random
 import zipfile
+from collections.abc import Iterator
 
 import pytest
 
 from app.database import JobState
 from tests.app.reports import report
-from tests.app.service import Service
+from tests.app.service import Service, running, settings_for
 
 CONTENT = random.Random(0).randbytes(3_000_000)
 ETAG = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
 REPORT = report("t01", "t02")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One for all tests here, since each looks at jobs of its own."""
+    folder = tmp_path_factory.mktemp("results")
+    with running(settings_for(folder / "home"), folder / "worker") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
 def ended(service: Service) -> str:
     """The address of a job that left everything there is."""
     job = service.submit()
