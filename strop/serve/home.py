@@ -37,7 +37,7 @@ class Home:
         """Be the only service in this folder; gives the private folder for sockets."""
         try:
             for folder in (self.path, self.logs, self.valkey):
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # models and data are nobody else's business
             lock = (self.path / "serve.lock").open("a+")
         except OSError as error:
             raise CannotServe(f"the folder {self.path} cannot be used: {error}") from error

@@ -24,6 +24,11 @@ def test_sockets_lie_in_a_private_folder_whose_path_the_kernel_can_take(tmp_path
     assert not run.exists()
 
 
+def test_models_and_data_are_kept_from_other_users(tmp_path: Path) -> None:
+    with Home(tmp_path / "home").held():
+        assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+
+
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CannotServe, match="cannot be used"):
