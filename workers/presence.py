@@ -29,13 +29,7 @@ class Presence:
 
     def begin(self) -> None:
         """Register, and say so again and again from a thread of its own."""
-        with self._database.write() as session:
-            now = clock(session)
-            values = {"queue": self._queue, "host": socket.gethostname(), "sandbox": self._sandbox}
-            session.execute(delete(Worker).where(Worker.id == self._worker_id))
-            session.execute(
-                insert(Worker).values(id=self._worker_id, started_at=now, last_seen_at=now, **values),
-            )
+        self._say()
         self._thread.start()
 
     def leave(self) -> None:
@@ -49,8 +43,15 @@ class Presence:
     def _keep(self) -> None:
         while not self._leaving.wait(self._every_seconds):
             try:
-                with self._database.write() as session:
-                    mine = update(Worker).where(Worker.id == self._worker_id)
-                    session.execute(mine.values(last_seen_at=clock(session)))
+                self._say()
             except SQLAlchemyError as error:
                 log.warning("the database cannot be reached: %s", type(error).__name__)
+
+    def _say(self) -> None:
+        with self._database.write() as session:
+            now = clock(session)
+            mine = update(Worker).where(Worker.id == self._worker_id).values(last_seen_at=now)
+            known = session.scalar(mine.returning(Worker.id))
+            if known is None and not self._leaving.is_set():
+                row = {"queue": self._queue, "host": socket.gethostname(), "sandbox": self._sandbox}
+                session.execute(insert(Worker).values(id=self._worker_id, started_at=now, last_seen_at=now, **row))

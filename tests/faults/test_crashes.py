@@ -18,7 +18,7 @@ SEED = 20261124
 
 
 def test_r24_killing_everything_at_random_instants_loses_and_doubles_nothing(cluster: Cluster, ledger: Ledger) -> None:
-    crashes, chance = size(2, 20), random.Random(SEED)
+    crashes, chance = size(1, 20), random.Random(SEED)
     done = threading.Event()
 
     def work() -> None:

@@ -88,7 +88,7 @@ def test_r41_data_outside_of_the_upload_is_never_read(cluster: Cluster, http: ht
     secret = secrets.token_hex(16)
     canary = cluster.folder / "canary"
     canary.write_text(secret * 64)
-    files = some(hostile.outside_data(canary), 10)
+    files = some(hostile.outside_data(canary), 15)
     answers = {name: upload(http, "models", content) for name, content in files}
     let_in = [name for name, answer in answers.items() if not is_refused(*answer)]
     leaks = [name for name, answer in answers.items() if secret in str(answer)]
@@ -100,7 +100,7 @@ def test_r41_data_outside_of_the_upload_is_never_read(cluster: Cluster, http: ht
 
 
 def test_r43_bombs_do_not_explode(cluster: Cluster, http: httpx2.Client) -> None:
-    files = some(hostile.bombs(), 4)
+    files = some(hostile.bombs(), 6)
     problems: list[str] = []
     with watched_memory(cluster) as peak:
         answers = {name: upload(http, "models", content) for name, content in files}
@@ -118,7 +118,7 @@ def test_r43_bombs_do_not_explode(cluster: Cluster, http: httpx2.Client) -> None
 
 def test_r47_nothing_is_ever_unpickled(cluster: Cluster, http: httpx2.Client) -> None:
     canary = cluster.folder / "unpickled"
-    files = some(hostile.pickles(canary), 5)
+    files = some(hostile.pickles(canary), 7)
     doors = ("models", "datasets")
     answers = [(name, *upload(http, door, content)) for name, content in files for door in doors]
     let_in = [name for name, status, body in answers if not is_refused(status, body)]

@@ -28,7 +28,7 @@ def crash_while_submitting(cluster: Cluster, ledger: Ledger, place: str, count: 
 
 
 def test_r01_an_api_that_dies_between_commit_and_hint_loses_nothing(cluster: Cluster, ledger: Ledger) -> None:
-    count, began = size(2, 50), time.monotonic()
+    count, began = size(1, 50), time.monotonic()
     crash_while_submitting(cluster, ledger, "submit.after_commit", count, retry=False)
     waited = ledger.wait()
     audit, stories = ledger.audit(), ledger.stories()
@@ -40,7 +40,7 @@ def test_r01_an_api_that_dies_between_commit_and_hint_loses_nothing(cluster: Clu
 
 
 def test_r02_an_api_that_dies_inside_the_transaction_leaves_one_job_per_key(cluster: Cluster, ledger: Ledger) -> None:
-    count = size(2, 50)
+    count = size(1, 50)
     crash_while_submitting(cluster, ledger, "submit.before_commit", count, retry=True)
     ledger.wait()
     audit = ledger.audit()
@@ -51,7 +51,7 @@ def test_r02_an_api_that_dies_inside_the_transaction_leaves_one_job_per_key(clus
 
 
 def test_r03_an_api_that_dies_before_it_answers_returns_the_same_job(cluster: Cluster, ledger: Ledger) -> None:
-    count = size(2, 50)
+    count = size(1, 50)
     crash_while_submitting(cluster, ledger, "submit.before_response", count, retry=True)
     ledger.wait()
     audit = ledger.audit()
