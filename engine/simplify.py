@@ -21,7 +21,7 @@ LARGEST_FOLDED_INPUT = 8192
 LARGEST_FOLDED_OUTPUT = 1 << 16
 LOWEST_IR_VERSION = 4  #: from here on an initializer need not be an input as well
 RESHAPING = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
-KEPT = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConstantOfShape", "Expand", "Tile"})
+GROWING = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "DequantizeLinear"})
 
 #: rules by the opset from which on what they write is valid
 RULES: dict[int, list[rewriter.RewriteRule]] = {
@@ -97,10 +97,10 @@ def _optimize(graph: onnx_ir.Model, chosen: list[rewriter.RewriteRule]) -> None:
 
 
 def _should_fold(node: onnx_ir.Node) -> bool | None:
-    """True for what only gives weights another shape, False for what would unpack them; else the optimizer decides."""
+    """True for what only gives weights another shape, False for what makes more out of less, None to leave it open."""
     if node.domain:
         return None
-    if node.op_type in KEPT:
+    if node.op_type in GROWING:
         return False
     return True if node.op_type in RESHAPING else None
 

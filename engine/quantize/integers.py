@@ -64,7 +64,7 @@ def quantize_weight(weight: np.ndarray, scale: np.ndarray, axis: int | None, lev
     shape = [1] * weight.ndim
     if axis is not None:
         shape[axis] = -1
-    rounded = np.rint(weight / scale.astype(np.float64).reshape(shape if axis is not None else ()))
+    rounded = np.rint(weight / scale.reshape(shape if axis is not None else ()))
     return QuantizedWeight(np.clip(rounded, -levels, levels).astype(np.int8), scale, axis)
 
 

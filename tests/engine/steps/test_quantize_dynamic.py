@@ -92,3 +92,4 @@ def test_a_cnn_keeps_its_convolutions(tmp_path: Path) -> None:
     path = small_cnn(width=128).save(tmp_path / "model.onnx")
     (variant,) = variants(REDUCED, path, tmp_path / "out")
     assert [node.op_type for node in load(variant.path).graph.node].count("Conv") == 2
+    assert sqnr_db(path, variant.path) > 25
