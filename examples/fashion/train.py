@@ -2,7 +2,7 @@
 
     python -m examples.fashion.train residual|transformer|recurrent [epochs]
 
-writes residual.onnx (a small ResNet), transformer.onnx (patches of 4×4 pixels, encoder of 4 blocks) or recurrent.onnx
+writes residual.onnx (a small ResNet), transformer.onnx (patches of 4×4 pixels, encoder of 3 blocks) or recurrent.onnx
 (an LSTM over the image's rows).
 """
 
@@ -70,7 +70,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A vision transformer: 49 patches, mean-pooled."""
 
-    def __init__(self, width: int = 128, depth: int = 4, heads: int = 4) -> None:
+    def __init__(self, width: int = 96, depth: int = 3, heads: int = 4) -> None:
         super().__init__()
         self.patches = nn.Conv2d(1, width, 4, 4)
         self.position = nn.Parameter(torch.randn(1, 49, width) * 0.02)
