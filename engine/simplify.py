@@ -21,7 +21,7 @@ LARGEST_FOLDED_INPUT = 8192
 LARGEST_FOLDED_OUTPUT = 1 << 16
 LOWEST_IR_VERSION = 4  #: from here on an initializer need not be an input as well
 RESHAPING = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
-GROWING = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "DequantizeLinear"})
+GROWING = frozenset({"ConstantOfShape", "Expand", "Tile", "DequantizeLinear"})
 
 #: rules by the opset from which on what they write is valid
 RULES: dict[int, list[rewriter.RewriteRule]] = {
