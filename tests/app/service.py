@@ -59,7 +59,7 @@ def npz_bytes(**members: bytes) -> bytes:
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as archive:
         for name, content in (members or {"image": b"\x93NUMPY"}).items():
-            archive.writestr(f"{name}.npy", content)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content)
     return held.getvalue()
 
 
