@@ -28,7 +28,6 @@ from engine.graph import (
 )
 from engine.measure.complexity import infer_shapes
 from engine.runtime import same_outputs
-from engine.simplify import simplified
 
 LOWEST_OPSET = 13  #: from here on QuantizeLinear has an axis
 LOWEST_IR_VERSION = 7
@@ -38,6 +37,8 @@ CONVERTER_ERRORS = (onnx.version_converter.ConvertError, RuntimeError, ValueErro
 
 def prepared(path: Path, samples: Samples, folder: Path) -> onnx.ModelProto | str:
     """The graph to quantize, or in words why it cannot be brought to that. An upgrade is tried on a few samples."""
+    from engine.simplify import simplified  # its libraries take a second to import, and inspection needs none of them
+
     model = load(path)
     freeze_weights(model)
     model.ir_version = max(model.ir_version, LOWEST_IR_VERSION)

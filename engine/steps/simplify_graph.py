@@ -14,7 +14,6 @@ import onnx
 
 from engine.graph import load, operators, save
 from engine.recipe import SimplifyGraph
-from engine.simplify import simplified
 from engine.steps.base import Skipped, StepContext, Variant
 
 MOST_GROWTH_BYTES = 1 << 16
@@ -27,6 +26,8 @@ def refuse(model: onnx.ModelProto) -> str | None:
 
 def run(step: SimplifyGraph, model: Path, context: StepContext) -> list[Variant] | Skipped:
     """One simpler file, or the reason why there is none."""
+    from engine.simplify import simplified  # its libraries take a second to import, and inspection needs none of them
+
     before = load(model)
     reason = refuse(before)
     if reason is not None:
