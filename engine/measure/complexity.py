@@ -1,10 +1,10 @@
 """What one run of a model costs on paper: multiply-accumulates, parameters, bytes moved, for each node.
 
 Shapes are inferred; a symbolic dimension of an input is the batch if it is named so (or stands first, where none is),
-and any other counts as 1 unless its size is given.
-The body of a branch or loop counts once, for how often it runs is known only when it runs. Bytes moved are the inputs
-and outputs of each node as if nothing stayed in a cache; a tensor that exists only between QuantizeLinear and
-DequantizeLinear counts at its quantized size, because that is how the fused kernels read and write it.
+and any other counts as 1 unless its size is given. The body of a branch or loop counts once, for how often it runs is
+known only when it runs. Bytes moved are the inputs and outputs of each node as if nothing stayed in a cache; a tensor
+that exists only between QuantizeLinear and DequantizeLinear counts at its quantized size, because that is how the fused
+kernels read and write it.
 """
 
 from collections import Counter, defaultdict

@@ -156,3 +156,21 @@ def test_a_better_score_at_low_fidelity_is_called_luck() -> None:
     found = compare(outputs(y=before), outputs(y=after), labels, Metric.AUTO, limit=None, seed=0)
     assert found.drop.value < 0
     assert any("luck" in warning for warning in found.warnings)
+
+
+def test_outputs_of_another_shape_fail_the_candidate() -> None:
+    with pytest.raises(StepFailed) as caught:
+        compare(outputs(y=np.zeros((8, 5))), outputs(y=np.zeros((8, 4))), None, Metric.AUTO, limit=None, seed=0)
+    assert caught.value.code == "outputs_differ"
+
+
+def test_a_model_without_any_comparable_output_is_refused_with_the_reason(tmp_path: Path) -> None:
+    net = Net()
+    net.op("NonZero", net.input("x", ["batch", 4]), name="places")
+    net.output("places", [2, "n"], 7)
+    samples = fit_samples(
+        {"x": np.eye(4, dtype=np.float32) + np.eye(1, 4, dtype=np.float32)}, Signature.of(net.model()), None
+    )
+    with pytest.raises(DataRejected, match="shape changes") as caught:
+        run_outputs(net.save(tmp_path / "model.onnx"), samples, Target(), tmp_path / "out")
+    assert caught.value.code == "outputs_not_comparable"
