@@ -1,5 +1,6 @@
 """Models on disk, and what admission says of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -7,6 +8,7 @@ import pytest
 
 from engine.admission import admit
 from engine.errors import ModelRejected
+from tests.models import mlp
 
 
 def refusal(path: Path, companions: dict[str, Path] | None = None) -> ModelRejected:
@@ -20,3 +22,9 @@ def written(tmp_path: Path, model: onnx.ModelProto | bytes) -> Path:
     path = tmp_path / "model.onnx"
     path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
     return path
+
+
+def with_weight(change: Callable[[onnx.TensorProto], object]) -> onnx.ModelProto:
+    model = mlp().model()
+    change(model.graph.initializer[0])
+    return model

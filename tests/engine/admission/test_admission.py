@@ -19,7 +19,8 @@ from onnx import TensorProto, helper
 
 from engine.admission import admit
 from engine.admission.wire import ENTERED_FIELDS, TEXT, check_wire
-from tests.engine.admission.refusals import refusal, written
+from engine.errors import ModelRejected
+from tests.engine.admission.refusals import refusal, with_weight, written
 from tests.models import Net, branching, mlp, recurrent, residual_cnn, small_cnn, transformer
 
 
@@ -143,12 +144,6 @@ def test_an_endless_number_is_refused(tmp_path: Path) -> None:
 
 
 # ── tensors ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def with_weight(change: Callable[[onnx.TensorProto], object]) -> onnx.ModelProto:
-    model = mlp().model()
-    change(model.graph.initializer[0])
-    return model
 
 
 LYING: dict[str, Callable[[onnx.TensorProto], object]] = {

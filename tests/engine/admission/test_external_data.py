@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.engine.admission.refusals import refusal, written
+from tests.engine.admission.refusals import refusal, with_weight, written
 from tests.models import Net
 
 
