@@ -127,7 +127,9 @@ class Figures(Part):
 class Comparison(Part):
     """A candidate against the original."""
 
-    speedup: Interval | None = Field(None, description="Median time of the original over that of the candidate.")
+    speedup: Interval | None = Field(
+        None, description="Time of the original over that of the candidate: median of paired runs, mean over processes."
+    )
     accuracy_drop: Interval | None = Field(None, description="Loss of the metric; positive is worse. Paired bootstrap.")
     sqnr_db: float | None = Field(None, description="Fidelity: signal to quantization noise of the outputs, in dB.")
     agreement: float | None = Field(None, description="Share of samples with the same decision as the original.")
