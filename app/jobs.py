@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, insert, select
+from sqlalchemy import ColumnElement, bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -27,6 +27,8 @@ from engine.recipe import Device, JobRequest
 OPTIMIZE = "optimize"
 ROUTE = "POST /v1/jobs"
 KEY_LIFE_SECONDS = 24 * 3600
+NO_SUCH_JOB = "There is no job with this id."
+_VERSION = select(Job.version).where(Job.id == bindparam("job_id"), Job.work == OPTIMIZE)
 QUEUE_OF_DEVICE = {Device.CPU: "cpu", Device.CUDA: "gpu"}
 
 
@@ -115,6 +117,16 @@ class Jobs:
         with self._database.read() as session:
             return list(session.scalars(rows.limit(500)))
 
+    def version(self, job_id: str) -> int:
+        """The version of one job, by the cheapest query there is: this is what polls cost."""
+        version = None
+        if is_id(job_id):
+            with self._database.engine.connect() as connection:
+                version = connection.execute(_VERSION, {"job_id": job_id}).scalar_one_or_none()
+        if version is None:
+            raise Problem(NOT_FOUND, NO_SUCH_JOB)
+        return version
+
     def versions(self, job_ids: Collection[str]) -> dict[str, int]:
         """The version of each of these jobs, in one query."""
         with self._database.read() as session:
@@ -186,7 +198,7 @@ def _remember(session: Session, key: str, digest: str, job_id: str) -> None:
 def _find(session: Session, job_id: str) -> Job:
     job = session.get(Job, job_id) if is_id(job_id) else None
     if job is None or job.work != OPTIMIZE:
-        raise Problem(NOT_FOUND, "There is no job with this id.")
+        raise Problem(NOT_FOUND, NO_SUCH_JOB)
     return job
 
 

@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from app import bootstrap, failpoints, intake
 from app.api import events, files, jobs, results, system
 from app.api.bodies import FileKind
+from app.api.polls import Polls
 from app.errors import ConfigurationError
 from app.http import openapi, problems
 from app.http.guards import LoopbackOnly, RequestId, SmallBodies
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
+    app.state.polls = Polls(services.jobs)
     app.state.metrics = Metrics(services)
     app.openapi = lambda: openapi.document(app)
     problems.install(app)

@@ -7,13 +7,13 @@ from starlette.concurrency import run_in_threadpool
 
 from app.admission import files_named
 from app.api.bodies import JobBody, JobPage
-from app.api.dependencies import Cursor, Limit, ServicesDep
+from app.api.dependencies import Cursor, Limit, PollsDep, ServicesDep
 from app.api.files import inspected
+from app.api.polls import tag
 from app.database import FINAL, JobState
 from app.http import headers
 from app.http.problems import documented
 from app.jobs import JobView
-from app.services import Services
 from engine.recipe import JobRequest
 
 RETRY_AFTER_SECONDS = 2
@@ -55,19 +55,23 @@ def list_jobs(services: ServicesDep, limit: Limit = 50, cursor: Cursor = None, s
 async def get_job(
     job_id: str,
     services: ServicesDep,
-    response: Response,
+    polls: PollsDep,
     prefer: headers.Prefer = None,
     if_none_match: headers.IfNoneMatch = None,
-) -> JobBody | Response:
+) -> Response:
     """One job as it is now, or with `Prefer: wait=N` as it is at its next change."""
-    view = await run_in_threadpool(services.jobs.view, job_id)
-    seconds = headers.wait_seconds(prefer)
-    if seconds:
-        response.headers["Preference-Applied"] = f"wait={seconds}"
-        view = await _news(services, view, if_none_match, seconds)
-    if headers.matches(if_none_match, _tag(view)):
-        return Response(status_code=304, headers={"ETag": _tag(view), "Retry-After": str(RETRY_AFTER_SECONDS)})
-    return _described(view, response)
+    look = await run_in_threadpool(polls.look, job_id)
+    described: dict[str, str] = {}
+    if seconds := headers.wait_seconds(prefer):
+        described["Preference-Applied"] = f"wait={seconds}"
+        client_is_behind = if_none_match is not None and not headers.matches(if_none_match, look.tag)
+        if not (client_is_behind or look.is_final):
+            await services.watcher.changed(job_id, look.version, seconds)
+            look = await run_in_threadpool(polls.look, job_id)
+    described |= _headers(look.tag, is_final=look.is_final)
+    if headers.matches(if_none_match, look.tag):
+        return Response(status_code=304, headers=described)
+    return Response(look.body, media_type="application/json", headers=described)
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=documented(404, 409))
@@ -82,22 +86,11 @@ def delete_job(job_id: str, services: ServicesDep) -> None:
     services.jobs.delete(job_id)
 
 
-async def _news(services: Services, view: JobView, if_none_match: str | None, seconds: float) -> JobView:
-    """The job once it differs from what the client has seen, at the latest after that time."""
-    job = view.job
-    client_is_behind = if_none_match is not None and not headers.matches(if_none_match, _tag(view))
-    if client_is_behind or JobState(job.state) in FINAL:
-        return view
-    await services.watcher.changed(job.id, job.version, seconds)
-    return await run_in_threadpool(services.jobs.view, job.id)
-
-
 def _described(view: JobView, response: Response) -> JobBody:
-    response.headers["ETag"] = _tag(view)
-    if JobState(view.job.state) not in FINAL:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    job = view.job
+    response.headers.update(_headers(tag(job.id, job.version), is_final=job.state in FINAL))
     return JobBody.of(view)
 
 
-def _tag(view: JobView) -> str:
-    return f'W/"{view.job.id}.{view.job.version}"'
+def _headers(entity_tag: str, *, is_final: bool) -> dict[str, str]:
+    return {"ETag": entity_tag} | ({} if is_final else {"Retry-After": str(RETRY_AFTER_SECONDS)})

@@ -29,7 +29,7 @@ def check_exposure(settings: Settings) -> None:
         )
 
 
-def require_key(
+async def require_key(
     services: ServicesDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]
 ) -> None:
     """Let pass who shows one of the keys, or everybody where there are none."""
