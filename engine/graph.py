@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from engine.errors import ModelRejected, StepFailed
 
 LARGEST_BYTES = 2**31 - 1
+NO_MEMORY = "alloc failed"  #: what protobuf says of a file that is whole but does not fit into memory
 ONNX_DOMAINS = ("", "ai.onnx")
 NO_INPUT = ""
 
@@ -34,6 +35,8 @@ def load(path: Path) -> onnx.ModelProto:
     try:
         return onnx.load_model_from_string(path.read_bytes())
     except DecodeError as error:
+        if NO_MEMORY in str(error):
+            raise MemoryError from error
         detail = "The file is not an ONNX model, or it was cut off: its protobuf encoding is broken."
         raise ModelRejected("model_not_onnx", detail, "Upload the .onnx file as it was exported, whole.") from error
 
@@ -42,12 +45,18 @@ def save(model: onnx.ModelProto, path: Path) -> Path:
     """Write a model file in one piece."""
     try:
         content = model.SerializeToString()
-    except (EncodeError, ValueError) as error:
+    except (EncodeError, ValueError) as error:  # protobuf does not say which of the two it was
+        if _bytes_of_weights(model) < LARGEST_BYTES // 2:
+            raise MemoryError from error
         detail = f"{path.name} would be larger than 2 GiB, more than one ONNX file can hold."
         raise StepFailed("model_too_large", detail, "Use a smaller model.") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
+
+
+def _bytes_of_weights(model: onnx.ModelProto) -> int:
+    return sum(len(weight.raw_data) for graph in all_graphs(model.graph) for weight in graph.initializer)
 
 
 def copied(model: onnx.ModelProto, without: Container[str] = ()) -> onnx.ModelProto:

@@ -84,6 +84,8 @@ class Job:
         self.evidence.out_of_time = self.pipeline.out_of_time
 
     def conclude(self) -> None:
+        self.pending = []  # what was foreseen and not taken will not come
+        self._expect_the_end()
         self._stage(Stage(stage="measuring", detail="the final measurement, in fresh processes"))
         self.clock.reserve_seconds = 0.0
         bench = self.start.bench
@@ -92,14 +94,19 @@ class Job:
         except StepFailed as error:
             bench.warnings.append(f"The final measurement failed, so all figures are quick ones. {error.detail}")
         self._explain()
+        self._expect_the_end()
         self._stage(Stage(stage="reporting"))
         self.checkpoint()
 
     def checkpoint(self) -> None:
         """All that is known so far, with the best file so far."""
         self.checkpoints.write(self.evidence.report(self.clock.elapsed_seconds), self.trials)
+        self._expect_the_end()
+
+    def _expect_the_end(self) -> None:
+        """Steps only as far as the budget lets them be taken."""
         pending = sum(self.pipeline.expected_seconds(step) for step in self.pending)
-        self.gauge.expect(pending + self.clock.reserve_seconds)
+        self.gauge.expect(min(pending, max(self.clock.left_seconds, 0.0)) + self.clock.reserve_seconds)
 
     def _explain(self) -> None:
         """Where the time goes, before and after; a profile that fails costs its section, not the job."""

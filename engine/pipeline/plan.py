@@ -31,6 +31,9 @@ from engine.steps import STEPS, Skipped, StepContext, Variant
 RESERVES = 4  #: candidates whose files are kept though another one is better
 MOST_BYTES_AT_ONCE = 512 << 20  #: of files that one process opens side by side
 
+VARIANTS: dict[type[Step], int] = {QuantizeStatic: 4}  #: as many files as a step may propose; of others one
+PASSES_TO_LEARN = 3  #: runs of a calibration sample: one for the extremes, one or two's worth for the histograms
+
 STAGES: dict[type[Step], str] = {
     SimplifyGraph: "simplifying",
     QuantizeStatic: "quantizing",
@@ -74,13 +77,19 @@ class Pipeline:
 
     def expected_seconds(self, step: Step) -> float:
         """What a step will cost, by what it cost before, else by what its parts will."""
-        return self.costs.get(type(step), 2.0 + 4 * (self.bench.pass_seconds + 1.0))
+        return self.costs.get(type(step), self._seconds_for(step, VARIANTS.get(type(step), 1)))
+
+    def _seconds_for(self, step: Step, variants: int) -> float:
+        learning = 0.0
+        if isinstance(step, QuantizeStatic):
+            learning = PASSES_TO_LEARN * min(step.samples, len(self.calibration)) * self.bench.run_ms / 1000
+        return 2.0 + learning + variants * (self.bench.pass_seconds + 1.0)
 
     def _must_stop(self, step: Step) -> bool:
         trials = self.bench.recipe.budget.trials
         if trials is not None and len(self.trials.candidates) >= trials:
             return True
-        self.out_of_time = self.out_of_time or not self.clock.allows(self.expected_seconds(step))
+        self.out_of_time = self.out_of_time or not self.clock.allows(self._seconds_for(step, variants=1))
         return self.out_of_time
 
     def _take(self, step: Step, base: Candidate) -> Candidate:

@@ -23,6 +23,6 @@ class Gauge:
 
     def move(self) -> None:
         elapsed = self.clock.elapsed_seconds
-        left = max(self.expected_seconds - elapsed, 0.0)
+        left = min(max(self.expected_seconds - elapsed, 0.0), max(self.clock.seconds - elapsed, 0.0))
         self.fraction = min(max(self.fraction, elapsed / max(elapsed + left, 1e-9)), LAST)
-        self.tell(Progress(fraction=round(self.fraction, 4), eta_seconds=round(min(left, self.clock.seconds), 1)))
+        self.tell(Progress(fraction=round(self.fraction, 4), eta_seconds=round(left, 1)))

@@ -40,3 +40,12 @@ def test_the_time_still_needed_follows_what_is_to_come() -> None:
     hands.seconds = 30
     gauge.move()
     assert told[-1].eta_seconds == 10
+
+
+def test_the_time_still_needed_is_never_more_than_the_budget_leaves() -> None:
+    hands = Hands()
+    told: list[Progress] = []
+    gauge = Gauge(Clock(60, now=hands), told.append)
+    hands.seconds = 45
+    gauge.expect(100)
+    assert told[-1].eta_seconds == 15
