@@ -95,6 +95,6 @@ def _resampled(measure: Measure, scores: Scores, seed: int) -> np.ndarray:
         size = min(step, RESAMPLES - start)
         times = generator.multinomial(drawn, members / members.sum(), size=size).astype(np.float64)
         sums = times @ kinds
-        means = sums[:, :-1] / sums[:, -1:]
+        means = sums[:, :-1] / np.maximum(sums[:, -1:], 1)  # of few samples, some draws hold imagined ones only
         differences.append(measure.value(means[:, :width]) - measure.value(means[:, width:]))
     return np.concatenate(differences)

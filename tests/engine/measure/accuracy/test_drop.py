@@ -48,6 +48,13 @@ def test_no_more_than_everything_can_be_lost() -> None:
     assert interval(np.ones(50), np.zeros(50)).high == 1
 
 
+@pytest.mark.parametrize("samples", [1, 2, 3, 5])
+def test_a_handful_of_samples_say_that_they_say_little(samples: int) -> None:
+    found = interval(np.ones(samples), np.ones(samples))
+    assert -1 <= found.low < -0.5
+    assert 0.5 < found.high <= 1
+
+
 def test_agreement_cannot_be_gained() -> None:
     same = np.ones(300)
     found = interval(same, same, metric=Metric.AGREEMENT)
