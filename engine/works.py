@@ -13,7 +13,7 @@ from engine.surroundings import Surroundings
 def _optimize(request: EngineRequest, here: Surroundings) -> Finished:
     if request.recipe is None:
         raise ModelRejected("recipe_missing", "The request holds no recipe.", "Send steps or a goal.")
-    from engine.pipeline import optimize
+    from engine.pipeline.job import optimize
 
     return optimize(request, request.recipe, here)
 

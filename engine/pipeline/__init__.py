@@ -1,5 +1,1 @@
-"""One optimization: the original's figures, then plan after plan, then the final measurement that decides."""
-
-from engine.pipeline.job import optimize
-
-__all__ = ["optimize"]
+"""One optimization: the original's figures, then plan after plan, then the final measurement that decides (`job`)."""

@@ -27,6 +27,10 @@ QUICK_ROUNDS = 40  #: enough to choose by, unless they take too long
 QUICK_SECONDS = (0.4, 6.0)  #: least and most time in which all candidates of a step are timed
 PASS_SHARE, PASS_SECONDS = 1 / 40, (2.0, 20.0)  #: what one pass over the evaluation samples may take of the budget
 FEWEST_EVALUATED = 100
+UPLOADED_FAILED = "Check that the model runs in ONNX Runtime on these samples and at this batch size."
+MADE_UP_FAILED = (
+    "No data was uploaded, and the model does not take what was made up for its inputs: upload real samples of them."
+)
 
 
 @dataclass
@@ -48,7 +52,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.feeds = next(self.samples.batches(self.recipe.target.batch_size))
-        self.baseline = size_up(self.original, self.rows)
+        self.baseline = size_up(self.original, self.feeds)
 
     @property
     def rows(self) -> int:
@@ -62,7 +66,7 @@ class Bench:
         try:
             (itself,) = self.speed([self.original])
         except StepFailed as error:
-            remedy = "Check that the model runs in ONNX Runtime on these samples and at this batch size."
+            remedy = MADE_UP_FAILED if self.samples.synthetic else UPLOADED_FAILED
             raise ModelRejected("model_does_not_run", error.detail, remedy) from error
         self.run_ms, self.noise_floor = itself.baseline.median_ms, itself.speedup
         self._judge_by_what_is_affordable(budget_seconds)
@@ -126,9 +130,9 @@ class Bench:
             )
 
 
-def size_up(path: Path, rows: int) -> Figures:
-    """What is known of a file without running it."""
-    complexity = count(load(path), rows)
+def size_up(path: Path, feeds: Feeds) -> Figures:
+    """What is known of a file without running it; the cost of one run on these inputs."""
+    complexity = count(load(path), sizes={name: array.shape for name, array in feeds.items()})
     return Figures(
         size_bytes=path.stat().st_size,
         parameters=complexity.parameters,

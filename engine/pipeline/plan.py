@@ -185,7 +185,7 @@ class Pipeline:
     def _candidate(
         self, name: str, one: Verified, speed: LatencyComparison, base: Candidate, seconds: float
     ) -> Candidate:
-        figures = size_up(one.variant.path, self.bench.rows)
+        figures = size_up(one.variant.path, self.bench.feeds)
         memory = self.bench.memory(one.variant.path) if self.trials.minimize is Minimize.MEMORY else None
         update = {"latency": speed.candidate, "accuracy": one.quality.candidate, "peak_memory_bytes": memory}
         return Candidate(

@@ -6,7 +6,8 @@ given without the fidelity, and never without what this number of samples can te
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
@@ -35,6 +36,13 @@ class Outputs:
 
     arrays: dict[str, np.ndarray]
     refused: dict[str, str]  #: outputs that cannot be compared, and why
+    ragged: frozenset[str] = (
+        frozenset()
+    )  #: outputs whose shape changes from run to run, with zeros behind what is missing
+
+    @property
+    def first_is_ragged(self) -> bool:
+        return next(iter(self.arrays)) in self.ragged
 
     @property
     def first(self) -> np.ndarray:
@@ -71,7 +79,7 @@ def run_outputs(
         detail = "; ".join(f"{shown(output)}: {reason}" for output, reason in answer["refused"].items())
         remedy = "Give the model at least one output of numbers whose shape is the same in every run."
         raise DataRejected("outputs_not_comparable", f"No output can be compared ({detail}).", remedy)
-    return Outputs(arrays, answer["refused"])
+    return Outputs(arrays, answer["refused"], frozenset(answer["ragged"]))
 
 
 def compare(
@@ -87,10 +95,11 @@ def compare(
 
     Raises DataRejected where metric and labels do not fit, StepFailed where the candidate's outputs are broken.
     """
+    reference, candidate = _with_equal_room(reference, candidate)
     _check_same_shapes(reference, candidate)
     sqnr_db = _fidelity(reference, candidate)
     first, second = reference.first, candidate.first
-    chosen, decision = choose_metric(metric, first, labels)
+    chosen, decision = _chosen(metric, reference, labels)
     measure = MEASURES[chosen]
     target = first if labels is None or chosen in AGAINST_ORIGINAL else plain(labels)
     scores = _scores(measure, (first, second, target), decision, seed)
@@ -104,6 +113,7 @@ def compare(
         sqnr_db=sqnr_db,
         agreement=_agreement(first, second, decision, seed),
         warnings=[
+            *_ragged(reference.ragged),
             *_unused_labels(metric, chosen, labels),
             *_cannot_resolve(drop, limit, len(first)),
             *_lucky(drop, sqnr_db, len(first)),
@@ -160,6 +170,28 @@ def _fidelity(reference: Outputs, candidate: Outputs) -> float | None:
     return in_decibels(worst)
 
 
+def _chosen(metric: Metric, reference: Outputs, labels: np.ndarray | None) -> tuple[Metric, Decision]:
+    if not reference.first_is_ragged:
+        return choose_metric(metric, reference.first, labels)
+    if metric not in (Metric.AUTO, Metric.SQNR):
+        detail = f"The first output changes its shape from run to run, which the metric {metric} cannot read."
+        raise DataRejected("labels_shape", detail, "Choose the metric sqnr, which compares with the original.")
+    return Metric.SQNR, Decision()
+
+
+def _with_equal_room(*both: Outputs) -> tuple[Outputs, ...]:
+    """Zeros behind what one of the two is missing: an entry that only one of them has is noise."""
+    ragged = frozenset.union(*(outputs.ragged for outputs in both))
+    arrays = [dict(outputs.arrays) for outputs in both]
+    for name in ragged.intersection(*arrays):
+        shapes = [one[name].shape for one in arrays]
+        if len({(len(shape), shape[0]) for shape in shapes}) == 1:
+            room = np.max(shapes, axis=0)
+            for one in arrays:
+                one[name] = np.pad(one[name], [(0, size) for size in room - one[name].shape])
+    return tuple(replace(outputs, arrays=one, ragged=ragged) for outputs, one in zip(both, arrays, strict=True))
+
+
 def _check_same_shapes(reference: Outputs, candidate: Outputs) -> None:
     shapes = {name: array.shape for name, array in reference.arrays.items()}
     others = {name: array.shape for name, array in candidate.arrays.items()}
@@ -179,6 +211,13 @@ def _accuracy(metric: Metric, value: float, samples: int) -> Accuracy:
         higher_is_better=measure.higher_is_better or metric is Metric.SQNR,  # its value is shown in dB
         value=measure.shown(value),
         samples=samples,
+    )
+
+
+def _ragged(names: AbstractSet[str]) -> list[str]:
+    listed = ", ".join(shown(name) for name in sorted(names))
+    return (
+        [f"The shape of {listed} changes from run to run; another number of entries counts as noise."] if names else []
     )
 
 

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from engine.data import Samples, fit_samples, synthetic_samples
 from engine.errors import DataRejected, StepFailed
 from engine.measure.accuracy import Outputs, compare, run_outputs
+from engine.measure.probe.collect import as_numbers
 from engine.recipe import Metric, Target
 from engine.signature import Signature
 from tests.models import Net, recurrent, small_cnn
@@ -41,17 +43,51 @@ def test_a_model_whose_batch_is_not_in_front_runs_sample_by_sample(tmp_path: Pat
     assert found.first.shape == (6, 3)
 
 
-def test_an_output_whose_shape_depends_on_the_values_is_left_out_with_the_reason(tmp_path: Path) -> None:
+def nonzero() -> Net:
     net = Net()
-    x = net.input("x", ["batch", 4])
-    net.op("NonZero", x, name="places")
-    net.op("Relu", x, name="y")
-    net.output("y", ["batch", 4]).output("places", [2, "n"], 7)
-    rows = np.array([[1, 0, 0, 0], [1, 1, 0, 0]], np.float32)
+    net.op("NonZero", net.input("x", ["batch", 4]), name="places")
+    return net.output("places", [2, "n"], 7)
+
+
+def test_an_output_whose_shape_depends_on_the_values_is_compared_run_by_run(tmp_path: Path) -> None:
+    net = nonzero()
+    rows = np.array([[1, 0, 0, 0], [1, 1, 0, 1], [0, 0, 0, 0]], np.float32)
     samples = fit_samples({"x": rows}, Signature.of(net.model()), None)
     found = run_outputs(net.save(tmp_path / "model.onnx"), samples, Target(), tmp_path / "out")
-    assert list(found.arrays) == ["y"]
-    assert "shape changes" in found.refused["places"]
+    assert found.ragged == {"places"}
+    assert found.first[:, 1].tolist() == [[0, 0, 0], [0, 1, 3], [0, 0, 0]]
+
+
+def test_rows_that_were_stored_before_the_shape_changed_are_kept(tmp_path: Path) -> None:
+    net = Net()
+    net.op("Slice", net.input("x", ["batch", 4]), net.input("from", [1], 7), net.input("to", [1], 7), name="y")
+    net.output("y", ["n", 4])
+    rows = {"x": np.arange(24, dtype=np.float32).reshape(6, 4), "from": np.zeros((3, 1), int)}
+    whole = {"x": rows["x"].reshape(3, 2, 4), "from": rows["from"], "to": np.array([[2], [1], [2]])}
+    samples = fit_samples(whole, Signature.of(net.model()), None)
+    found = run_outputs(net.save(tmp_path / "model.onnx"), samples, Target(), tmp_path / "out")
+    assert found.first[:, :, 0].tolist() == [[0, 4], [8, 0], [16, 20]]
+
+
+def test_another_number_of_entries_counts_as_noise() -> None:
+    few, many = np.ones((4, 2, 3), np.float32), np.ones((4, 3, 3), np.float32)
+    before, after = Outputs({"y": few}, {}, frozenset("y")), Outputs({"y": many}, {}, frozenset("y"))
+    found = compare(before, after, None, Metric.AUTO, limit=None, seed=0)
+    assert (found.candidate.metric, found.drop.value) == ("sqnr", pytest.approx(0.5))
+    assert any("changes from run to run" in warning for warning in found.warnings)
+
+
+def test_labels_say_nothing_of_outputs_whose_shape_changes() -> None:
+    found = Outputs({"y": np.ones((4, 2), np.float32)}, {}, frozenset("y"))
+    with pytest.raises(DataRejected, match="changes its shape"):
+        compare(found, found, np.zeros(4, int), Metric.TOP1, limit=None, seed=0)
+
+
+def test_words_and_maps_are_compared_as_numbers() -> None:
+    words = as_numbers(np.array(["cat", "dog", "cat"], object))
+    assert words is not None and (words == words[0]).tolist() == [True, False, True]
+    scores = as_numbers([{"dog": 0.2, "cat": 0.8}, {"cat": 0.1, "dog": 0.9}])
+    assert scores is not None and scores.tolist() == [[0.8, 0.2], [0.1, 0.9]]
 
 
 def test_equal_outputs_have_no_drop_and_no_noise() -> None:
@@ -166,11 +202,11 @@ def test_outputs_of_another_shape_fail_the_candidate() -> None:
 
 def test_a_model_without_any_comparable_output_is_refused_with_the_reason(tmp_path: Path) -> None:
     net = Net()
-    net.op("NonZero", net.input("x", ["batch", 4]), name="places")
-    net.output("places", [2, "n"], 7)
-    samples = fit_samples(
-        {"x": np.eye(4, dtype=np.float32) + np.eye(1, 4, dtype=np.float32)}, Signature.of(net.model()), None
-    )
-    with pytest.raises(DataRejected, match="shape changes") as caught:
-        run_outputs(net.save(tmp_path / "model.onnx"), samples, Target(), tmp_path / "out")
+    net.op("SequenceConstruct", net.input("x", ["batch", 4]), name="parts")
+    model = net.model()
+    model.graph.output.append(onnx.helper.make_tensor_sequence_value_info("parts", 1, None))
+    onnx.save(model, tmp_path / "model.onnx")
+    samples = fit_samples({"x": np.eye(4, dtype=np.float32)}, Signature.of(net.model()), None)
+    with pytest.raises(DataRejected, match="not a tensor of numbers") as caught:
+        run_outputs(tmp_path / "model.onnx", samples, Target(), tmp_path / "out")
     assert caught.value.code == "outputs_not_comparable"
