@@ -118,6 +118,7 @@ NO_RESULT = Kind(404, "no_result", "The job left no such file", "See the job's `
 
 INTERNAL_ERROR = Kind(500, "internal_error", "Something broke on our side", "Report the request id in `instance`.")
 DATABASE_UNAVAILABLE = Kind(503, "database_unavailable", "The database is away", "Send the request again shortly.")
+STORAGE_UNAVAILABLE = Kind(503, "storage_unavailable", "The storage is away", "Send the request again shortly.")
 NOT_READY = Kind(503, "not_ready", "The service cannot work now", "Mend what `detail` names.")
 
 KINDS: dict[str, Kind] = {kind.code: kind for kind in list(globals().values()) if isinstance(kind, Kind)}

@@ -1,9 +1,10 @@
 """An upload on its way to the disk: counted, hashed and sniffed while it is written, gone if anything goes wrong.
 
-The file lies in the staging folder and is locked as long as its upload lives, so that a later start can tell what a
-crash left behind (`sweep`).
+The file lies in the staging folder and is locked as long as its upload lives, so that maintenance and a later start can
+tell what a crash left behind (`sweep`).
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -110,7 +111,7 @@ def sweep(folder: Path) -> int:
     """Remove what crashed uploads left: files that nobody holds locked. How many there were."""
     swept = 0
     for path in folder.iterdir():
-        with path.open("rb") as file:
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
             if time.time() - path.stat().st_mtime < JUST_MADE_SECONDS:
                 continue
             try:

@@ -1,24 +1,34 @@
 """Where blobs lie: immutable files named by their SHA-256, in a local folder or in S3.
 
 A blob is complete and durable when `put` returns, whatever crashes afterwards; putting the same content twice is
-harmless. "Missing" is the builtin FileNotFoundError. Whether a blob is still wanted is not known here (`app.blobs`).
+harmless. "Missing" is the builtin FileNotFoundError, "away" is StorageUnavailable. Whether a blob is still wanted is
+not known here (`app.blobs`).
 """
 
+import errno
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from app.errors import ConfigurationError
 
 CHUNK_BYTES = 1 << 20
 PART_BYTES = 16 << 20  # of a multipart upload: 10,000 parts are allowed, so blobs may reach 160 GB
+PATIENCE = timedelta(seconds=20)  # with an S3 that does not answer, before a request is told so
+
+
+class StorageUnavailable(OSError):
+    """The storage does not answer, or refuses us; the same call may succeed later."""
 
 
 class Storage(Protocol):
@@ -36,6 +46,9 @@ class Storage(Protocol):
 
     def delete(self, sha256: str) -> None:
         """Remove the blob; a missing one is no error."""
+
+    def check(self) -> None:
+        """Raise StorageUnavailable where nothing could be stored now."""
 
 
 def open_storage(url: str, home: Path) -> Storage:
@@ -85,6 +98,10 @@ class LocalStorage:
     def delete(self, sha256: str) -> None:
         self._path(sha256).unlink(missing_ok=True)
 
+    def check(self) -> None:
+        if not self.root.is_dir():
+            raise StorageUnavailable(errno.ENOENT, "the folder of the blobs is gone")
+
     def _path(self, sha256: str) -> Path:
         return self.root / sha256[:2] / sha256
 
@@ -117,36 +134,65 @@ class S3Storage:
                 return
         except FileNotFoundError:
             pass
-        obstore.put(self._client(), _key(sha256), path, chunk_size=PART_BYTES, max_concurrency=2)
+        try:
+            with _as_os_errors():
+                obstore.put(self._client(), _key(sha256), path, chunk_size=PART_BYTES, max_concurrency=2)
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
 
     def open(self, sha256: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         wanted = self.size(sha256) - offset if length is None else length
         if wanted == 0:
             return iter(())
-        result = obstore.get(self._client(), _key(sha256), options={"range": (offset, offset + wanted)})
+        with _as_os_errors():
+            result = obstore.get(self._client(), _key(sha256), options={"range": (offset, offset + wanted)})
         return (bytes(chunk) for chunk in result.stream(min_chunk_size=CHUNK_BYTES))
 
     def fetch(self, sha256: str, destination: Path) -> None:
-        with destination.open("xb") as file:
+        with destination.open("xb") as file, _as_os_errors():
             for chunk in self.open(sha256):
                 file.write(chunk)
 
     def size(self, sha256: str) -> int:
-        return obstore.head(self._client(), _key(sha256))["size"]
+        with _as_os_errors():
+            return obstore.head(self._client(), _key(sha256))["size"]
 
     def delete(self, sha256: str) -> None:
-        obstore.delete(self._client(), _key(sha256))
+        with _as_os_errors():
+            obstore.delete(self._client(), _key(sha256))
+
+    def check(self) -> None:
+        try:
+            with _as_os_errors():
+                next(obstore.list(self._client(), chunk_size=1), None)
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+
+    def _no_bucket(self) -> StorageUnavailable:
+        return StorageUnavailable(errno.ENOENT, f"there is no bucket {self.bucket}")
 
     def _client(self) -> S3Store:
         if self._store is None:
-            insecure = self.endpoint is not None and self.endpoint.startswith("http://")
+            endpoint = self.endpoint or os.environ.get("AWS_ENDPOINT_URL", "")
+            plain = endpoint.startswith("http://")  # else the client asks for https whatever AWS_ALLOW_HTTP says
             self._store = S3Store(
                 self.bucket,
                 prefix=self.prefix or None,
-                client_options={"allow_http": insecure, "timeout": "120s", "connect_timeout": "5s"},
+                client_options={"allow_http": plain, "timeout": "120s", "connect_timeout": "5s"},
+                retry_config={"retry_timeout": PATIENCE},
                 **({"endpoint": self.endpoint} if self.endpoint else {}),
             )
         return self._store
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """What the S3 client raises, as the errors that a folder would raise."""
+    try:
+        yield
+    except BaseError as error:
+        summary = str(error).partition("\n")[0]
+        raise StorageUnavailable(errno.EIO, summary) from error
 
 
 def _key(sha256: str) -> str:

@@ -102,6 +102,7 @@ def doors(kind: FileKind) -> APIRouter:
         """One file: its state and what inspection found."""
         return await _settled(services, file_id, kind, response, prefer)
 
+    @router.head("/{file_id}/content", include_in_schema=False)
     @router.get(
         "/{file_id}/content",
         operation_id=f"download_{kind}",

@@ -32,6 +32,7 @@ FORMS = {
 router = APIRouter(prefix="/v1/jobs", tags=["results"], responses=documented(401))
 
 
+@router.head("/{job_id}/model", include_in_schema=False)
 @router.get(
     "/{job_id}/model",
     response_class=StreamingResponse,
@@ -42,6 +43,7 @@ def download_optimized_model(job_id: str, request: Request, services: ServicesDe
     return _respond(request, services, _artifact(services, job_id, "model.onnx"), ONNX, f"{job_id}.onnx")
 
 
+@router.head("/{job_id}/report", include_in_schema=False)
 @router.get(
     "/{job_id}/report",
     response_class=StreamingResponse,
@@ -77,6 +79,7 @@ def list_candidates(job_id: str, services: ServicesDep) -> CandidatePage:
     return CandidatePage(items=found)
 
 
+@router.head("/{job_id}/candidates/{trial}", include_in_schema=False)
 @router.get(
     "/{job_id}/candidates/{trial}",
     response_class=StreamingResponse,

@@ -101,9 +101,10 @@ def _somebody_works(services: Services) -> bool:
 
 
 def _storage(services: Services) -> str:
-    """Uploads are staged here whatever the storage is, so this folder must take a file."""
+    """Uploads are staged in a folder whatever the storage is, so both must work."""
     probe = services.staging / f".{uuid.uuid4().hex}"
     try:
+        services.storage.check()
         probe.write_bytes(os.urandom(16))
         probe.unlink()
     except OSError as error:

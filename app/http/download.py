@@ -46,6 +46,8 @@ def respond(request: Request, storage: Storage, download: Download) -> Response:
     fixed = _fixed_headers(download, tag)
     if headers.matches(request.headers.get("if-none-match"), tag):
         return Response(status_code=304, headers=fixed)
+    if request.method == "HEAD":  # opens no blob
+        return Response(None, 200, {**fixed, "Content-Length": str(download.size)}, download.media_type)
     wanted = _wanted_range(request, tag, download.size)
     if wanted is None:
         fixed["Content-Length"] = str(download.size)

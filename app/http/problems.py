@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from app import errors
 from app.errors import Fault, Kind, Problem
+from app.storage import StorageUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -73,13 +74,18 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def render(request: Request, problem: Problem) -> Response:
-    request_id = getattr(request.state, "request_id", None)
+    request_id = _request_id(request)
     headers = dict(problem.headers)
     if request_id:
         headers["X-Request-ID"] = request_id
     if problem.kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
     return JSONResponse(body(problem, request_id), problem.kind.status, headers, MEDIA_TYPE)
+
+
+def _request_id(request: Request) -> str | None:
+    """What the client was told to report; the log names it beside the cause."""
+    return getattr(request.state, "request_id", None)
 
 
 def install(app: FastAPI) -> None:
@@ -130,7 +136,7 @@ def _pointer(location: Any) -> str:
 
 
 def _database(request: Request, error: Exception) -> Response:
-    log.error("the database refused", exc_info=error)
+    log.error("request %s: the database refused", _request_id(request), exc_info=error)
     if "full" in str(getattr(error, "orig", "")).lower():
         return render(request, Problem(errors.STORAGE_FULL, "The database cannot write."))
     if isinstance(error, DBAPIError) and not isinstance(error, OperationalError) and not error.connection_invalidated:
@@ -141,9 +147,12 @@ def _database(request: Request, error: Exception) -> Response:
 def _operating_system(request: Request, error: Exception) -> Response:
     if cast("OSError", error).errno in {errno.ENOSPC, errno.EDQUOT}:
         return render(request, Problem(errors.STORAGE_FULL, "The disk filled up while it was written to."))
-    log.error("unexpected error of the operating system", exc_info=error)
+    log.error("request %s met an error of the operating system", _request_id(request), exc_info=error)
+    if isinstance(error, StorageUnavailable):
+        return render(request, Problem(errors.STORAGE_UNAVAILABLE, "The storage of files did not answer in time."))
     return _unexpected(request, error)
 
 
-def _unexpected(request: Request, _error: Exception) -> Response:
+def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("request %s failed: %r", _request_id(request), error)
     return render(request, Problem(errors.INTERNAL_ERROR, "The request could not be completed."))

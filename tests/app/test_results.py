@@ -55,6 +55,16 @@ def test_the_model_comes_with_its_digest_and_a_name(service: Service, ended: str
     assert answer.headers["content-security-policy"].startswith("sandbox")
 
 
+@pytest.mark.parametrize("door", ["model", "report", "candidates/t01"])
+def test_a_head_tells_what_a_download_would_bring(service: Service, ended: str, door: str) -> None:
+    told, brought = (service.http.request(method, f"{ended}/{door}") for method in ("HEAD", "GET"))
+    volatile = {"date", "x-request-id"}
+    assert (told.status_code, told.content) == (200, b"")
+    assert {k: v for k, v in told.headers.items() if k not in volatile} == {
+        k: v for k, v in brought.headers.items() if k not in volatile
+    }
+
+
 @pytest.mark.parametrize(
     ("asked", "first", "last"),
     [("bytes=0-9", 0, 9), ("bytes=2999990-", 2_999_990, 2_999_999), ("bytes=-10", 2_999_990, 2_999_999),

@@ -127,6 +127,34 @@ def test_a_service_on_s3_takes_and_gives_files(tmp_path: Path, s3_url: str) -> N
         assert list((tmp_path / "home" / "staging").iterdir()) == []
 
 
+def test_the_usual_variables_alone_lead_to_an_s3_over_http(
+    s3_server: str,  # noqa: F811
+    s3_url: str,  # noqa: F811
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    storage = S3Storage(s3_url.partition("?")[0])
+    storage.put(source, SHA256)
+    assert storage.size(SHA256) == len(CONTENT)
+
+
+@pytest.mark.parametrize("broken", ["s3://no-such-bucket?endpoint={server}", "s3://b?endpoint=http://127.0.0.1:1"])
+def test_without_its_s3_the_service_says_so_and_leaves_nothing_behind(
+    tmp_path: Path,
+    s3_server: str,  # noqa: F811
+    s3_url: str,  # noqa: F811
+    broken: str,
+) -> None:
+    settings = settings_for(tmp_path / "home", storage_url=broken.format(server=s3_server))
+    with running(settings, tmp_path / "worker") as service:
+        answer = service.http.post("/v1/models", content=b"\x08\x08" + CONTENT[:1000])
+        assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
+        assert service.http.get("/readyz").status_code == 503
+        assert service.http.get("/v1/models").json()["items"] == []
+        assert list(service.services.staging.iterdir()) == []
+
+
 @pytest.fixture
 def database(database_url: str) -> Database:
     database = Database(database_url)

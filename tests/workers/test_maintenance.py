@@ -27,7 +27,7 @@ from tests.workers.bench import (
     work,
 )
 from workers.child import MARK
-from workers.maintenance.__main__ import Duty
+from workers.maintenance.__main__ import Duty, duties
 from workers.maintenance.expiry import expire
 from workers.maintenance.hints import relay
 from workers.maintenance.reaper import reap
@@ -192,3 +192,13 @@ def count(workplace: Workplace, table: type) -> int:
 
 def age(folder: Path) -> None:
     os.utime(folder, (0, 0))
+
+
+def test_what_a_killed_api_left_of_an_upload_is_swept_while_the_service_runs(workplace: Workplace) -> None:
+    todo = duties(workplace)
+    left = workplace.settings.home / "staging" / "0123"
+    left.write_bytes(b"half a model")
+    os.utime(left, (0, 0))
+    for duty in todo:
+        duty.do_if_due()
+    assert not left.exists()

@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import bootstrap
+from app import bootstrap, intake
 from app.errors import ConfigurationError
 from app.failpoints import arm
 from app.queue import producer
@@ -57,6 +57,7 @@ def duties(workplace: Workplace) -> list[Duty]:
         Duty(lambda: reap(workplace), often),
         Duty(lambda: remind(workplace, sender), often),
         Duty(lambda: sweep_attempts(workplace), often),
+        Duty(lambda: intake.sweep(services.staging), EXPIRE_SECONDS),
         Duty(lambda: expire(services), EXPIRE_SECONDS),
     ]
 
