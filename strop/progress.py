@@ -23,9 +23,9 @@ from strop.models import JobState
 from strop.upload import Progress
 
 
-def console() -> Console:
-    """For everything that is not a result."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+def console(*, stderr: bool = True) -> Console:
+    """For everything that is not a result, unless told otherwise."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
 def printable(text: object) -> str:
@@ -34,8 +34,11 @@ def printable(text: object) -> str:
 
 
 @contextmanager
-def transfer(label: str, *, quiet: bool = False) -> Generator[Progress | None]:
-    """A bar for one file; the callback that it gives takes bytes done and bytes in all."""
+def transfer(label: str, *, before: str = "", after: str = "", quiet: bool = False) -> Generator[Progress | None]:
+    """A bar for one file, with other words before its first byte and after its last where those take time too.
+
+    The callback that it gives takes bytes done and bytes in all.
+    """
     screen = console()
     if quiet:
         yield None
@@ -45,8 +48,13 @@ def transfer(label: str, *, quiet: bool = False) -> Generator[Progress | None]:
     else:
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         with Bars(*columns, TimeRemainingColumn(), console=screen) as bars:
-            task = bars.add_task(printable(label), total=None)
-            yield lambda done, total: bars.update(task, completed=done, total=total)
+            task = bars.add_task(printable(before or label), total=None)
+
+            def on_progress(done: int, total: int | None) -> None:
+                words = after if after and done == total else label
+                bars.update(task, description=printable(words), completed=done, total=total)
+
+            yield on_progress
 
 
 def follow(job: Job, *, quiet: bool = False, timeout: float | None = None) -> Job:

@@ -51,7 +51,8 @@ def sent(upload: Callable[..., FileBody], source: str, *, quiet: bool) -> str:
     """The id of a file, uploaded now unless it was before."""
     if not Path(source).is_file():
         return source  # an id; the options were checked
-    with transfer(f"uploading {source}", quiet=quiet) as on_progress:
+    before, after = f"hashing {source}", f"inspecting {source}"
+    with transfer(f"uploading {source}", before=before, after=after, quiet=quiet) as on_progress:
         return upload(source, on_progress=on_progress).id
 
 

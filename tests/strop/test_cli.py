@@ -73,6 +73,11 @@ def test_stages_are_one_line_each_where_nobody_looks(environment, model: Path) -
     assert not any("\x1b" in line for line in lines)
 
 
+def test_a_terminal_is_told_what_happens_to_an_upload_while_no_byte_moves(environment, model: Path) -> None:
+    done = strop(environment | {"TTY_COMPATIBLE": "1"}, "inspect", model)
+    assert done.stderr.index("hashing") < done.stderr.index("inspecting")
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
