@@ -45,7 +45,7 @@ class Backoff:
 
 class Transport:
     def __init__(self, url: str, api_key: str | None, user_agent: str, patience_seconds: float) -> None:
-        self.url = url.rstrip("/")
+        self.url = (url if "://" in url else f"http://{url}").rstrip("/")
         self._patience_seconds = patience_seconds
         headers = {"User-Agent": user_agent}
         if api_key:

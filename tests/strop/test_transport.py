@@ -25,6 +25,11 @@ def test_a_service_that_is_not_there_is_named_with_the_remedy() -> None:
         strop.job("job_1")
 
 
+def test_an_address_without_a_scheme_means_http() -> None:
+    with Strop("localhost:8000/") as strop:
+        assert strop.url == "http://localhost:8000"
+
+
 def test_an_overloaded_service_is_asked_again() -> None:
     files = FileServer(JOB)
     files.statuses = [503, 429, 502]
