@@ -52,7 +52,7 @@ def show(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL, api_key: 
         "result": _result(job),
     }
     print_table((name, value) for name, value in rows.items() if value)
-    screen = console()
+    screen = console(stderr=False)
     for trial in job.trials:
         screen.print(trial_line(trial))
 

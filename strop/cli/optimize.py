@@ -119,7 +119,7 @@ def _recipe(file: Path | None, wishes: dict[str, Any]) -> dict[str, Any]:
 
 def _take(job: Job, output: Path | None, html: Path | None, *, only_improved: bool, quiet: bool) -> Report:
     """Store what the job found where the user wants it."""
-    if job.body.verdict and not job.succeeded:
+    if not job.succeeded and (job.body.verdict or {}).get("outcome") == "improved":
         say(f"The best found before it ended can be had: strop download {job.id} -o faster.onnx")
     job.raise_for_state()
     report = job.report()
