@@ -7,6 +7,7 @@ from engine.report import Comparison, Figures, Interval, Trial
 
 MEMORY_SPREAD = 0.02  #: two processes that serve the same file were seen to differ by so much in their peak
 WITHIN_NOISE = 0.02  #: a quick measurement does not tell files apart that differ by less
+IN_DOUBT = 0.05  #: nor files whose intervals overlap, if they differ by less than this
 LEAST_GAIN = 1.02  #: in size or memory; for less nobody wants another file
 
 

@@ -106,9 +106,18 @@ class Trials:
 
     def best(self, candidates: Sequence[Candidate]) -> Candidate | None:
         """The one that gained most; of those that cannot be told apart by that, the most faithful one."""
-        most = max(map(self.gained, candidates), default=0.0)
-        close = [candidate for candidate in candidates if self.gained(candidate) >= most * (1 - goal.WITHIN_NOISE)]
-        return min(close, key=_unfaithfulness, default=None)
+        first = max(candidates, key=self.gained, default=None)
+        if first is None:
+            return None
+        return min((one for one in candidates if self._gains_as_much(one, first)), key=_unfaithfulness)
+
+    def _gains_as_much(self, candidate: Candidate, first: Candidate) -> bool:
+        """As far as can be told: noise may make the intervals wide, but not any difference a small one."""
+        gain, most = self.gain(candidate), self.gain(first)
+        if gain is None or most is None:
+            return gain is most
+        noise = goal.IN_DOUBT if gain.high >= most.low else goal.WITHIN_NOISE
+        return gain.value >= most.value * (1 - noise)
 
     def best_of(self, variants: Sequence[Candidate], base: Candidate) -> Candidate:
         """What to go on with after a step: its best variant, or what there was before if that is measurably better.
@@ -163,16 +172,15 @@ class Trials:
     def _advantage(self, chosen: Candidate, other: Candidate) -> str:
         if self.gained(chosen) > self.gained(other) * (1 + goal.WITHIN_NOISE):
             return f"is better: {words.times(self.gained(chosen))}"
-        return "gains as much and is at least as true to the original"
+        return "gains as much, as far as can be told, and is at least as true to the original"
 
     def _limit_kept(self, candidate: Candidate) -> str:
         limit, drop = self.recipe.limits.accuracy_drop, candidate.comparison.accuracy_drop
         if limit is None or drop is None:
             return ""
         accuracy = self.original.figures.accuracy
-        return (
-            f", and a loss of {words.loss(drop.value, accuracy)} is inside the limit of {words.loss(limit, accuracy)}"
-        )
+        lost, most = words.loss(max(drop.value, 0.0), accuracy), words.loss(limit, accuracy)
+        return f", and a loss of {lost} is inside the limit of {most}"
 
     def excess(self, candidate: Candidate) -> str | None:
         """Why the candidate is outside the limits, as the end of a sentence."""

@@ -55,7 +55,8 @@ def _at_what_price(trials: Trials, chosen: Candidate) -> str:
     if accuracy.metric == Metric.AGREEMENT:
         return f"with {words.share(1 - drop.value)} of {accuracy.samples} decisions as before"
     if accuracy.metric == Metric.SQNR:
-        return f"with {words.metric(chosen.figures.accuracy)} of signal to noise in the outputs"
+        noise = f"{words.metric(chosen.figures.accuracy)} of signal to noise in the outputs"
+        return f"with {noise if drop.value else 'the same outputs'}"
     if drop.low <= 0 <= drop.high:
         return f"with no measurable loss of {words.metric_name(accuracy)} on {accuracy.samples} samples"
     if drop.value < 0:

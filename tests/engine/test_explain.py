@@ -108,6 +108,11 @@ def test_operators_that_do_not_multiply_are_summed_up() -> None:
     assert "66.7 %" in sentence and "“up” (Resize, 2.00 ms)" in sentence
 
 
+def test_a_branch_is_not_said_to_multiply_nothing() -> None:
+    taken = profile(operator("choose", "If", time_ms=2.0, macs=0, macs_share=0))
+    assert finding("time_without_flops", report(profile_before=taken)) is None
+
+
 @pytest.mark.parametrize(
     ("flags", "width", "told"),
     [(["sse4_2"], 30, True), (["sse4_2"], 24, False), (["sse4_2", "avx512f"], 24, True), (["asimd"], 30, False)],

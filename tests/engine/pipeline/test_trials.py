@@ -1,9 +1,11 @@
 """What is chosen, and what each trial is told about itself."""
 
+from dataclasses import replace
+
 from engine.pipeline.trials import Trials
 from engine.recipe import Minimize, QuantizeStatic, SimplifyGraph
 from engine.report import TrialState
-from tests.engine.pipeline.candidates import candidate, table
+from tests.engine.pipeline.candidates import candidate, interval, table
 
 
 def states(trials: Trials) -> dict[str, TrialState]:
@@ -34,6 +36,21 @@ def test_of_two_that_are_as_fast_the_more_accurate_is_chosen() -> None:
 def test_of_two_that_are_as_fast_and_as_accurate_the_more_faithful_is_chosen() -> None:
     trials, _ = table(candidate("t01", 1.70, sqnr_db=12), candidate("t02", 1.69, sqnr_db=30))
     assert trials.chosen == "t02"
+
+
+def test_a_gain_that_noise_may_explain_is_not_paid_for_in_accuracy() -> None:
+    noisy = [candidate("t01", 1.74, drop=0.008), candidate("t02", 1.67, drop=0.0)]
+    wide = [
+        replace(one, comparison=one.comparison.model_copy(update={"speedup": interval(value, 0.2)}))
+        for one, value in zip(noisy, (1.74, 1.67), strict=True)
+    ]
+    assert table(*noisy)[0].chosen == "t01"
+    assert table(*wide)[0].chosen == "t02"
+
+
+def test_a_gain_of_accuracy_is_not_told_as_a_loss() -> None:
+    trials, _ = table(candidate("t01", 1.7, drop=-0.004))
+    assert "a loss of 0 points" in trials.rows()[0].reason
 
 
 def test_what_is_slower_than_the_original_is_never_chosen() -> None:
