@@ -98,17 +98,18 @@ class JobBody(BaseModel):
     @classmethod
     def of(cls, view: JobView) -> "JobBody":
         job, progress = view.job, view.job.progress or {}
+        state = JobState(job.state)
         return cls(
             id=job.id,
             name=job.name,
-            state=JobState(job.state),
+            state=state,
             model=job.request["model"],
             request=JobRequest.model_validate(job.request),
             attempt=job.attempt,
             stage=progress.get("stage"),
             detail=progress.get("detail"),
-            progress=progress.get("fraction"),
-            eta_seconds=progress.get("eta_seconds"),
+            progress=1.0 if state is JobState.SUCCEEDED else progress.get("fraction"),
+            eta_seconds=None if state in FINAL else progress.get("eta_seconds"),
             trials=None if view.trials is None else [Trial.model_validate(trial) for trial in view.trials],
             verdict=Verdict.model_validate(job.verdict) if job.verdict else None,
             error=_error(job.error),

@@ -313,6 +313,18 @@ def test_a_waiting_job_is_canceled_at_once_and_a_running_one_told_to_stop(any_se
     assert (again.status_code, again.json()["state"]) == (202, "canceled")
 
 
+@pytest.mark.parametrize(("state", "progress"), [(JobState.SUCCEEDED, 1.0), (JobState.FAILED, 0.8)])
+def test_an_ended_job_expects_no_more_time(service: Service, state: JobState, progress: float) -> None:
+    job_id = service.submit()["id"]
+    service.start(job_id)
+    with service.services.database.write() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(progress={"fraction": 0.8, "eta_seconds": 4.9}))
+    assert service.http.get(f"/v1/jobs/{job_id}").json()["eta_seconds"] == 4.9
+    service.finish(job_id, state)
+    body = service.http.get(f"/v1/jobs/{job_id}").json()
+    assert (body["progress"], body["eta_seconds"]) == (progress, None)
+
+
 def test_an_ended_job_cannot_be_canceled(any_service: Service) -> None:
     job = any_service.submit()
     any_service.start(job["id"])
