@@ -7,6 +7,7 @@ import ast
 import json
 import re
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -23,7 +24,7 @@ PACKAGES = {
     "engine": "the pure optimizer: files in, files and a report out",
 }
 BESIDE = {
-    "examples": "small models, the scripts that trained them, and the demo",
+    "examples": "small models, the scripts that trained them, their licences, and the demo",
     "benchmarks": "`make bench`: ratios taken side by side in one run",
     "tests": "the same tree again, plus e2e, faults, conformance",
     "docs": "architecture, decisions, and what is generated",
@@ -66,7 +67,7 @@ def _story(kind: str) -> str:
     """The technique's own words: formula, when it pays and when it does not."""
     documentation = ast.get_docstring(ast.parse((ROOT / "engine" / "steps" / f"{kind}.py").read_text())) or ""
     _, _, story = documentation.partition("\n\n")
-    return f"\n```text\n{story.strip()}\n```\n" if story else ""
+    return f"\n```text\n{textwrap.dedent(story).rstrip()}\n```\n" if story else ""
 
 
 def _options(schema: dict[str, Any]) -> str:
