@@ -84,9 +84,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = f"{host} port {port} cannot be listened on ({error.strerror})"
         raise CannotServe(f"{reason}; is another service there? Name another one with --port") from error
-    listener.setsockopt(
-        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-    )  # connections inherit it; else each answer waits 40 ms
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it; else answers wait 40 ms
     return listener
 
 
