@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,13 @@ def ledger(cluster: Cluster) -> Iterator[Ledger]:
     found = Ledger(cluster)
     yield found
     found.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The full number of faults takes minutes where the quick one takes seconds."""
+    for item in items if figures.FULL else ():
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(1200))
 
 
 def pytest_sessionfinish() -> None:

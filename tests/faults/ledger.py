@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx2
 import psutil
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, exists, select
 
 from app.database import FINAL, TRANSITIONS, Artifact, Job, JobEvent, JobState
 from app.jobs import OPTIMIZE
@@ -67,7 +67,8 @@ class Ledger:
         self.statuses: Counter[int] = Counter()
         self._http = httpx2.Client(timeout=60, verify=False)
         self.model = self._upload()
-        self._before = {story.job.id for story in self._stories()}
+        with cluster.workplace.database.read() as session:
+            self._before = list(session.scalars(select(Job.id)))
         self._file = (cluster.folder / "ledger.jsonl").open("a")
         self._lock = threading.Lock()
 
@@ -110,13 +111,13 @@ class Ledger:
 
     def wait(self, seconds: float = 60) -> float:
         """Until nothing is left to do; how long that took."""
-        return until(lambda: all(story.job.state in FINAL for story in self._mine()), "all jobs have ended", seconds)
+        return until(lambda: not self._are_open(*self._of_this_test), "all jobs have ended", seconds)
 
     def is_over(self, job_id: str) -> bool:
-        return self.story(job_id).job.state in FINAL
+        return not self._are_open(Job.id == job_id)
 
     def story(self, job_id: str) -> Story:
-        return next(story for story in self._stories([job_id]))
+        return next(story for story in self._stories(Job.id == job_id))
 
     def stories(self) -> list[Story]:
         return self._mine()
@@ -163,18 +164,26 @@ class Ledger:
         return folders + [f"process {process.pid}" for process in processes_of(self.cluster)]
 
     def _mine(self) -> list[Story]:
-        return [story for story in self._stories() if story.job.id not in self._before]
+        return self._stories(*self._of_this_test)
 
-    def _stories(self, job_ids: list[str] | None = None) -> list[Story]:
-        wanted = [Job.work == OPTIMIZE] if job_ids is None else [Job.id.in_(job_ids)]
+    @property
+    def _of_this_test(self) -> tuple[ColumnElement[bool], ...]:
+        return Job.work == OPTIMIZE, Job.id.not_in(self._before)
+
+    def _are_open(self, *wanted: ColumnElement[bool]) -> bool:
+        """Whether any of these jobs has not ended; asked many times a second."""
+        unfinished = exists().where(*wanted, Job.state.not_in(FINAL))
+        with self.cluster.workplace.database.read() as session:
+            return bool(session.scalar(select(unfinished)))
+
+    def _stories(self, *wanted: ColumnElement[bool]) -> list[Story]:
         with self.cluster.workplace.database.read() as session:
             jobs = {job.id: Story(job, [], []) for job in session.scalars(select(Job).where(*wanted))}
-            for event in session.scalars(select(JobEvent).order_by(JobEvent.job_id, JobEvent.seq)):
-                if event.job_id in jobs:
-                    jobs[event.job_id].events.append(event)
-            for artifact in session.scalars(select(Artifact)):
-                if artifact.job_id in jobs:
-                    jobs[artifact.job_id].artifacts.append(artifact)
+            told = select(JobEvent).where(JobEvent.job_id.in_(list(jobs))).order_by(JobEvent.job_id, JobEvent.seq)
+            for event in session.scalars(told):
+                jobs[event.job_id].events.append(event)
+            for artifact in session.scalars(select(Artifact).where(Artifact.job_id.in_(list(jobs)))):
+                jobs[artifact.job_id].artifacts.append(artifact)
         return list(jobs.values())
 
     def _upload(self) -> str:

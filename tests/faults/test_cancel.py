@@ -62,7 +62,7 @@ def go_on(stepper: Part, ledger: Ledger, job_id: str) -> None:
 
 
 def test_r67_a_cancel_at_any_boundary_ends_in_exactly_one_state(ledger: Ledger, stepper: Part) -> None:
-    rounds, conflicts = size(1, 50), []
+    rounds, conflicts = size(1, 75), []  # of 8 boundaries: 600 cancels
     for boundary in list(range(len(BOUNDARIES))) * rounds:
         status, state = cancel_at(boundary, ledger, stepper)
         allowed = {(202, "canceled"), (409, "succeeded")}
