@@ -17,7 +17,7 @@ def verdict(trials: Trials, noise_floor: Interval | None, *, complete: bool, out
     else:
         headline, reasons = _nothing(trials, out_of_time=out_of_time), _why_not(trials)
     if not complete:
-        reasons.append("The job has not ended; these are quick figures, and the final measurement is still to come.")
+        reasons.append("These are quick figures from before the job's end, without the final measurement.")
     elif out_of_time:
         reasons.append("The budget ended the search before everything was tried.")
     return Verdict(
@@ -50,6 +50,7 @@ def _better(trials: Trials, chosen: Candidate, gain: Interval) -> str:
 
 def _at_what_price(trials: Trials, chosen: Candidate) -> str:
     drop, accuracy = chosen.comparison.accuracy_drop, trials.original.figures.accuracy
+    limit = trials.recipe.limits.accuracy_drop
     if drop is None or accuracy is None:
         return "with an accuracy that could not be compared"
     if accuracy.metric == Metric.AGREEMENT:
@@ -58,7 +59,9 @@ def _at_what_price(trials: Trials, chosen: Candidate) -> str:
         noise = f"{words.metric(chosen.figures.accuracy)} of signal to noise in the outputs"
         return f"with {noise if drop.value else 'the same outputs'}"
     if drop.low <= 0 <= drop.high:
-        return f"with no measurable loss of {words.metric_name(accuracy)} on {accuracy.samples} samples"
+        seen = f"with no measurable loss of {words.metric_name(accuracy)} on {accuracy.samples} samples"
+        may_exceed = limit is not None and drop.high > limit
+        return f"{seen}, too few to rule out a loss of {words.loss(limit, accuracy)}" if may_exceed else seen
     if drop.value < 0:
         return f"with {words.loss(-drop.value, accuracy)} more {words.metric_name(accuracy)}"
     return f"at a loss of {words.loss(drop.value, accuracy)} of {words.metric_name(accuracy)}"

@@ -20,6 +20,12 @@ def test_a_loss_that_cannot_be_told_from_none_is_not_called_one() -> None:
     assert "no measurable loss of top-1 on 500 samples" in found.headline
 
 
+def test_samples_too_few_for_the_limit_are_called_so() -> None:
+    trials, _ = table(candidate("t01", 1.7, drop=0.001), limit=0.002)
+    found = verdict(trials, None, complete=True, out_of_time=False)
+    assert found.headline.endswith("on 500 samples, too few to rule out a loss of 0.2 points.")
+
+
 def test_a_smaller_file_is_told_in_bytes() -> None:
     trials, _ = table(candidate("t01", 1.0, size_bytes=250), minimize=Minimize.SIZE)
     found = verdict(trials, None, complete=True, out_of_time=False)
@@ -37,7 +43,7 @@ def test_without_an_improvement_every_reason_is_given() -> None:
 def test_a_job_that_goes_on_says_so() -> None:
     trials, _ = table(candidate("t01", 1.7))
     found = verdict(trials, None, complete=False, out_of_time=False)
-    assert found.complete is False and "final measurement is still to come" in found.reasons[-1]
+    assert found.complete is False and "without the final measurement" in found.reasons[-1]
 
 
 def test_a_search_that_the_budget_ended_says_so() -> None:
