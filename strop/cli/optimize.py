@@ -37,7 +37,13 @@ Threads: TypeAlias = Annotated[
 BatchSize: TypeAlias = Annotated[
     int | None, typer.Option("--batch-size", min=1, help="Samples in one run; 1 if not given.")
 ]
-Metric: TypeAlias = Annotated[str | None, typer.Option("--metric", help="How right the model is, such as top1.")]
+Metric: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        help="top1, top5, f1, miou, mse, mae, cosine; agreement or sqnr without labels; chosen if not given.",
+    ),
+]
 Seed: TypeAlias = Annotated[int | None, typer.Option("--seed", min=0, help="Of every random choice; 0 if not given.")]
 RecipeFile: TypeAlias = Annotated[
     Path | None,
