@@ -24,6 +24,7 @@ LARGEST_SHAPE_CONSTANT = 1024
 #: operators that only give another name or shape to the same bytes
 VIEWS = {"Constant", "Dropout", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"}
 CONVERSIONS = {"QuantizeLinear", "DequantizeLinear"}
+FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 HALF_BYTE = {TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1}
 
 
@@ -73,10 +74,17 @@ def count(model: ModelProto, batch: int = 1, sizes: Sizes | None = None) -> Comp
     nodes = list(_costs(inferred.graph, Tensors()))
     return Complexity(
         macs=_total(node.macs for node in nodes),
-        parameters=sum(prod(tensor.dims) for graph in all_graphs(model.graph) for tensor in graph.initializer),
+        parameters=sum(_parameters(graph) for graph in all_graphs(model.graph)),
         bytes_moved=_total(node.bytes_moved for node in nodes),
         nodes=nodes,
     )
+
+
+def _parameters(graph: GraphProto) -> int:
+    """Some exporters keep their weights in Constant nodes; whole numbers in there are shapes and axes."""
+    constants = [tensor for node in graph.node if (tensor := constant_of(node)) is not None]
+    weights = [tensor for tensor in constants if tensor.data_type in FLOATS]
+    return sum(prod(tensor.dims) for tensor in (*graph.initializer, *weights))
 
 
 def infer_shapes(model: ModelProto, batch: int = 1, sizes: Sizes | None = None) -> ModelProto:

@@ -46,6 +46,7 @@ class Bench:
     noise_floor: Interval | None = field(default=None, init=False)
     reference: Outputs = field(init=False)
     run_ms: float = field(default=0, init=False)  #: one run of the original, roughly
+    start_seconds: float = field(default=1.0, init=False)  #: of a fresh process, with its imports
     pass_seconds: float = field(default=0, init=False)  #: one pass over all samples
     warnings: list[str] = field(default_factory=list, init=False)
     doubts: list[str] = field(default_factory=list, init=False)  #: about the accuracy, while there is no candidate
@@ -78,7 +79,9 @@ class Bench:
         quality = self._compared(self.reference)
         self.doubts = quality.warnings
         measured: dict[str, object] = {"latency": itself.baseline, "accuracy": quality.candidate}
+        started = time.monotonic()
         measured["peak_memory_bytes"] = self.memory(self.original)
+        self.start_seconds = time.monotonic() - started
         self.baseline = self.baseline.model_copy(update=measured)
 
     def _judge_by_what_is_affordable(self, budget_seconds: float) -> None:

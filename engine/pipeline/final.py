@@ -18,10 +18,10 @@ from engine.report import Interval, LatencySeries
 
 FINALISTS = 3
 HUGE_BYTES = 512 << 20  #: all finalists and the original, twice, are open side by side
-PROCESSES = 4
-START_SECONDS = 1.2  #: of a probe, with its imports
+MOST_PROCESSES, FEWEST_PROCESSES = 4, 2
 ROUNDS = 60
 SECONDS_PER_PROCESS = (1.2, 20.0)
+LEAST_SECONDS = 0.3  #: in a process, where the budget is nearly spent
 LARGEST_SHARE = 0.35  #: of the whole budget
 
 
@@ -34,24 +34,31 @@ class Final:
     series: dict[str, list[LatencySeries]]
 
 
-def expected_seconds(run_ms: float, load_ms: float, budget_seconds: float) -> float:
+def expected_seconds(bench: Bench, load_ms: float, budget_seconds: float) -> float:
     files = FINALISTS + 2
-    each = START_SECONDS + files * load_ms / 1000 + _seconds_per_process(run_ms, files, budget_seconds)
-    return min(PROCESSES * each + 4 * START_SECONDS, LARGEST_SHARE * budget_seconds)
+    each = bench.start_seconds + files * load_ms / 1000 + _wanted_seconds(bench.run_ms, files)
+    return min(MOST_PROCESSES * each + files * bench.start_seconds, LARGEST_SHARE * budget_seconds)
 
 
-def _seconds_per_process(run_ms: float, files: int, budget_seconds: float) -> float:
+def affordable(left_seconds: float, start_seconds: float, wanted_seconds: float) -> tuple[int, float]:
+    """Processes, and seconds to measure in each of them."""
+    processes = int(left_seconds / (start_seconds + LEAST_SECONDS))
+    processes = min(max(processes, FEWEST_PROCESSES), MOST_PROCESSES)
+    return processes, min(wanted_seconds, max(left_seconds / processes - start_seconds, LEAST_SECONDS))
+
+
+def _wanted_seconds(run_ms: float, files: int) -> float:
+    """In one process."""
     least, most = SECONDS_PER_PROCESS
-    wanted = min(max(ROUNDS * files * run_ms / 1000, least), most)
-    return min(wanted, LARGEST_SHARE * budget_seconds / PROCESSES)
+    return min(max(ROUNDS * files * run_ms / 1000, least), most)
 
 
-def decide(bench: Bench, trials: Trials, budget_seconds: float) -> Final:
-    """Measure, write the better figures into the table, and choose."""
+def decide(bench: Bench, trials: Trials, left_seconds: float) -> Final:
+    """Measure for as long as there is time, write the better figures into the table, and choose."""
     finalists = _finalists(bench, trials)
     if not finalists:
         return Final(None, bench.noise_floor, {})
-    measured = _measure(bench, [bench.original, *(finalist.path for finalist in finalists)], budget_seconds)
+    measured = _measure(bench, [bench.original, *(finalist.path for finalist in finalists)], left_seconds)
     against_itself, *comparisons = measured
     baseline = bench.baseline.model_copy(
         update={"latency": against_itself.baseline, "peak_memory_bytes": bench.memory(bench.original)}
@@ -72,16 +79,18 @@ def _finalists(bench: Bench, trials: Trials) -> list[Candidate]:
     return promising[:most] or ranked[:1]
 
 
-def _measure(bench: Bench, candidates: Sequence[Path], budget_seconds: float) -> list[LatencyComparison]:
-    each = _seconds_per_process(bench.run_ms, len(candidates) + 1, budget_seconds)
+def _measure(bench: Bench, candidates: Sequence[Path], left_seconds: float) -> list[LatencyComparison]:
+    files = len(candidates) + 1
+    left_seconds -= files * bench.start_seconds  # their memory is measured as well
+    processes, each = affordable(left_seconds, bench.start_seconds, _wanted_seconds(bench.run_ms, files))
     with bench.lock.measuring():
         return latency.compare(
             bench.original,
             candidates,
             bench.feeds,
             bench.recipe.target,
-            processes=PROCESSES,
-            seconds=each * PROCESSES,
+            processes=processes,
+            seconds=each * processes,
             precision=0.005,
             seed=bench.recipe.seed,
             rows=bench.rows,

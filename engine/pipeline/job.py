@@ -73,9 +73,7 @@ class Job:
         bench.weigh_original(self.clock.seconds)
         self.trials.original = _the_original(self.start)
         latency = bench.baseline.latency
-        self.clock.reserve_seconds = expected_seconds(
-            bench.run_ms, latency.load_ms if latency else 0, self.clock.seconds
-        )
+        self.clock.reserve_seconds = expected_seconds(bench, latency.load_ms if latency else 0, self.clock.seconds)
         self.checkpoint()
 
     def explore(self) -> None:
@@ -90,7 +88,7 @@ class Job:
         self.clock.reserve_seconds = 0.0
         bench = self.start.bench
         try:
-            self.evidence.final = decide(bench, self.trials, self.clock.seconds)
+            self.evidence.final = decide(bench, self.trials, self.clock.left_seconds)
         except StepFailed as error:
             bench.warnings.append(f"The final measurement failed, so all figures are quick ones. {error.detail}")
         self._explain()

@@ -83,7 +83,7 @@ class Pipeline:
         learning = 0.0
         if isinstance(step, QuantizeStatic):
             learning = PASSES_TO_LEARN * min(step.samples, len(self.calibration)) * self.bench.run_ms / 1000
-        return 2.0 + learning + variants * (self.bench.pass_seconds + 1.0)
+        return 2.0 + learning + variants * (self.bench.pass_seconds + self.bench.start_seconds)
 
     def _must_stop(self, step: Step) -> bool:
         trials = self.bench.recipe.budget.trials

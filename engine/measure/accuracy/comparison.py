@@ -115,6 +115,7 @@ def compare(
         warnings=[
             *_ragged(reference.ragged),
             *_unused_labels(metric, chosen, labels),
+            *_guessing(before, decision),
             *_cannot_resolve(drop, limit, len(first)),
             *_lucky(drop, sqnr_db, len(first)),
         ],
@@ -228,6 +229,14 @@ def _unused_labels(metric: Metric, chosen: Metric, labels: np.ndarray | None) ->
     return [
         f"{given}, so candidates were compared with the original by {chosen}. Name a metric such as mse to use them."
     ]
+
+
+def _guessing(original: Accuracy, decision: Decision) -> list[str]:
+    chance = 1 / max(decision.classes, 2)
+    if original.metric != Metric.TOP1 or original.value is None or original.value > chance:
+        return []
+    seen = f"The original is right on {original.value:.1%} of {original.samples} samples, no more than a guess would be"
+    return [f"{seen}: check the labels and how the inputs were prepared, for what is not there cannot be lost."]
 
 
 def _cannot_resolve(drop: Interval, limit: float | None, samples: int) -> list[str]:

@@ -46,6 +46,17 @@ def test_a_dense_convolution_counts_its_window_times_its_channels() -> None:
     assert count(convolution(1, 128, 3, 112, 64)).macs == 924_844_032
 
 
+def test_weights_in_constant_nodes_are_parameters_and_shapes_are_not() -> None:
+    constants = [helper.make_node("Constant", [], ["w"], value=weight("w", 4, 8))]
+    constants.append(helper.make_node("Constant", [], ["shape"], value=weight("shape", 2, dtype=np.int64)))
+    nodes = [
+        *constants,
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("Reshape", ["z", "shape"], ["y"]),
+    ]
+    assert count(model(graph(nodes, {"x": [1, 4]}, {"y": [None, None]}, []))).parameters == 32
+
+
 def test_a_depthwise_and_a_pointwise_convolution_count_as_the_design_says() -> None:
     depthwise, pointwise = convolution(64, 64, 3, 112, 64), convolution(1, 128, 1, 112, 64)
     counts = [count(depthwise).macs or 0, count(pointwise).macs or 0]

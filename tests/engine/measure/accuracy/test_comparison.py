@@ -185,6 +185,14 @@ def test_few_samples_are_said_to_be_few() -> None:
     assert any("60 samples cannot resolve a drop of 0.01" in warning for warning in found.warnings)
 
 
+def test_labels_that_the_original_never_meets_are_doubted() -> None:
+    labels = RANDOM.integers(0, 10, 300)
+    scores = np.eye(10, dtype=np.float32)[labels]
+    for given, doubted in ((labels, False), (labels + 100, True), ((labels + 1) % 10, True)):
+        found = compare(outputs(y=scores), outputs(y=scores), given, Metric.AUTO, limit=None, seed=0)
+        assert any("no more than a guess" in warning for warning in found.warnings) == doubted
+
+
 def test_a_better_score_at_low_fidelity_is_called_luck() -> None:
     labels = RANDOM.integers(0, 10, 300)
     before = RANDOM.standard_normal((300, 10)).astype(np.float32)
