@@ -112,7 +112,12 @@ NO_GPU_WORKER = Kind(422, "no_gpu_worker", "No GPU worker is alive", "Start one,
 JOB_ALREADY_ENDED = Kind(409, "job_already_ended", "The job has already ended", "Look at its state.")
 JOB_NOT_ENDED = Kind(409, "job_not_ended", "The job has not ended yet", "Cancel it, or wait for it.")
 RESULT_NOT_READY = Kind(409, "result_not_ready", "The result is not there yet", "Wait for the job's final state.")
-NO_RESULT = Kind(404, "no_result", "The job left no such file", "See the job's `error` and `verdict`.")
+NO_RESULT = Kind(
+    404,
+    "no_result",
+    "The job left no such file",
+    "The job's `links` name what there is, `error` and `verdict` say why.",
+)
 
 # ── the service ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -111,7 +111,7 @@ def _artifact(services: Services, job_id: str, name: str) -> Artifact:
         return artifact
     if JobState(job.state) not in FINAL:
         raise Problem(RESULT_NOT_READY, f"{job_id} is {job.state}.", headers={"Retry-After": "2"})
-    raise Problem(NO_RESULT, f"{job_id} is {job.state} and has no such file.")
+    raise Problem(NO_RESULT, f"{job_id} is {job.state} and has no {name}.")
 
 
 def _respond(
