@@ -19,6 +19,7 @@ from engine.report import Interval, LatencySeries
 FINALISTS = 3
 HUGE_BYTES = 512 << 20  #: all finalists and the original, twice, are open side by side
 MOST_PROCESSES, FEWEST_PROCESSES = 4, 2
+PROFILES = 2  #: that follow it
 ROUNDS = 60
 SECONDS_PER_PROCESS = (1.2, 20.0)
 LEAST_SECONDS = 0.3  #: in a process, where the budget is nearly spent
@@ -37,7 +38,7 @@ class Final:
 def expected_seconds(bench: Bench, load_ms: float, budget_seconds: float) -> float:
     files = FINALISTS + 2
     each = bench.start_seconds + files * load_ms / 1000 + _wanted_seconds(bench.run_ms, files)
-    return min(MOST_PROCESSES * each + files * bench.start_seconds, LARGEST_SHARE * budget_seconds)
+    return min(MOST_PROCESSES * each + (files + PROFILES) * bench.start_seconds, LARGEST_SHARE * budget_seconds)
 
 
 def affordable(left_seconds: float, start_seconds: float, wanted_seconds: float) -> tuple[int, float]:

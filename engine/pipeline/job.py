@@ -24,7 +24,7 @@ from engine.search import outline, plans
 from engine.surroundings import Surroundings
 
 MARGIN_SECONDS, MARGIN_SHARE = 5.0, 0.05  #: kept free before the supervisor's own clock runs out
-PROFILE_SECONDS = 3.0  #: of both files, at least
+PROFILE_SECONDS = 1.0  #: of both files, beside the start of two processes
 UNCHANGED, UNLOST = Interval(value=1, low=1, high=1), Interval(value=0, low=0, high=0)
 
 
@@ -88,7 +88,7 @@ class Job:
         self.clock.reserve_seconds = 0.0
         bench = self.start.bench
         try:
-            self.evidence.final = decide(bench, self.trials, self.clock.left_seconds)
+            self.evidence.final = decide(bench, self.trials, self.clock.left_seconds - self._profile_seconds)
         except StepFailed as error:
             bench.warnings.append(f"The final measurement failed, so all figures are quick ones. {error.detail}")
         self._explain()
@@ -106,9 +106,13 @@ class Job:
         pending = sum(self.pipeline.expected_seconds(step) for step in self.pending)
         self.gauge.expect(min(pending, max(self.clock.left_seconds, 0.0)) + self.clock.reserve_seconds)
 
+    @property
+    def _profile_seconds(self) -> float:
+        return PROFILE_SECONDS + 2 * self.start.bench.start_seconds
+
     def _explain(self) -> None:
         """Where the time goes, before and after; a profile that fails costs its section, not the job."""
-        if not self.clock.allows(PROFILE_SECONDS):
+        if not self.clock.allows(self._profile_seconds):
             return
         bench, machine = self.start.bench, self.start.machine
         chosen = self.trials.candidates[self.trials.chosen] if self.trials.chosen else None

@@ -196,9 +196,10 @@ class Trials:
 
 
 def _unfaithfulness(candidate: Candidate) -> tuple[float, float]:
-    """What is lost of the metric, then noise in the outputs; outputs that are equal have none."""
+    """What is measurably lost of the metric, then noise in the outputs; a better score is no more faithful."""
     drop, sqnr_db = candidate.comparison.accuracy_drop, candidate.comparison.sqnr_db
-    return drop.value if drop else 0.0, -math.inf if sqnr_db is None else -sqnr_db
+    lost = drop.value if drop and drop.low > 0 else 0.0
+    return lost, -math.inf if sqnr_db is None else -sqnr_db
 
 
 def _as_accurate_as_the_best(variants: Sequence[Candidate]) -> list[Candidate]:

@@ -48,6 +48,11 @@ def test_a_gain_that_noise_may_explain_is_not_paid_for_in_accuracy() -> None:
     assert table(*wide)[0].chosen == "t02"
 
 
+def test_a_lucky_score_does_not_win_over_outputs_that_are_nearer_to_the_original() -> None:
+    trials, _ = table(candidate("t01", 1.7, drop=-0.02, sqnr_db=25), candidate("t02", 1.7, drop=0.001, sqnr_db=41))
+    assert trials.chosen == "t02"
+
+
 def test_a_gain_of_accuracy_is_not_told_as_a_loss() -> None:
     trials, _ = table(candidate("t01", 1.7, drop=-0.004))
     assert "a loss of 0 points" in trials.rows()[0].reason
