@@ -3,6 +3,7 @@
 import signal
 from typing import Any
 
+from app.errors import KINDS
 from engine.protocol import Failed, Fault
 
 Problem = dict[str, Any]
@@ -12,7 +13,7 @@ _OUT_OF_MEMORY = ("MemoryError", "std::bad_alloc", "Cannot allocate memory", "Fa
 
 def problem(code: str, title: str, detail: str, remedy: str, fault: Fault = Fault.SERVICE) -> Problem:
     return {
-        "type": f"/v1/problems#{code}",
+        "type": f"/v1/problems#{code}" if code in KINDS else "about:blank",  # a link only to what is listed there
         "title": title,
         "detail": detail,
         "code": code,

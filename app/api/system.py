@@ -106,9 +106,10 @@ def _storage(services: Services) -> str:
     try:
         services.storage.check()
         probe.write_bytes(os.urandom(16))
-        probe.unlink()
     except OSError as error:
         return f"not writable ({error.strerror})"
+    finally:
+        probe.unlink(missing_ok=True)  # a full disk takes the name and not the bytes
     return "ok"
 
 

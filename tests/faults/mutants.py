@@ -33,6 +33,7 @@ def unfenced(
 
 
 settle.transition = unfenced
+app.conf.update(include=["workers.tasks", __name__])  # or the slots, which are spawned, would not know of it
 maintenance.remind = lambda _workplace, _sender: None
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def test_a_failure_that_the_engine_understood_is_not_tried_again(workplace: Work
     row = job(workplace, job_id)
     assert (row.state, row.attempt) == ("failed", 1)
     assert row.error == {
-        "type": "/v1/problems#test_failure",
+        "type": "about:blank",
         "title": "A test",
         "detail": "It was asked to fail.",
         "code": "test_failure",
@@ -231,7 +231,8 @@ def test_a_full_disk_ends_the_job_with_a_remedy(workplace: Workplace) -> None:
     full = workplace.settings.model_copy(update={"min_free_bytes": 1 << 60})
     job_id = add_job(workplace, Act.WORK)
     work(Workplace(full, workplace.database, workplace.storage, workplace.worker_id))
-    assert job(workplace, job_id).error["code"] == "storage_full"
+    error = job(workplace, job_id).error
+    assert (error["code"], error["type"]) == ("storage_full", "/v1/problems#storage_full")
 
 
 def test_the_child_gets_no_secret_and_no_variable_of_ours(
