@@ -195,10 +195,11 @@ def age(folder: Path) -> None:
 
 
 def test_what_a_killed_api_left_of_an_upload_is_swept_while_the_service_runs(workplace: Workplace) -> None:
-    todo = duties(workplace)
+    services = compose(workplace.settings)
     left = workplace.settings.home / "staging" / "0123"
     left.write_bytes(b"half a model")
     os.utime(left, (0, 0))
-    for duty in todo:
+    for duty in duties(workplace, services):
         duty.do_if_due()
+    services.database.engine.dispose()
     assert not left.exists()

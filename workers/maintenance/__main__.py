@@ -16,7 +16,7 @@ from app import bootstrap, intake
 from app.errors import ConfigurationError
 from app.failpoints import arm
 from app.queue import producer
-from app.services import compose
+from app.services import Services, compose
 from app.settings import Settings
 from workers.maintenance.expiry import expire
 from workers.maintenance.hints import relay, remind
@@ -48,9 +48,9 @@ class Duty:
             log.warning("%s: %s", type(error).__name__, error)
 
 
-def duties(workplace: Workplace) -> list[Duty]:
+def duties(workplace: Workplace, services: Services) -> list[Duty]:
     settings = workplace.settings
-    sender, services = producer(settings), compose(settings)
+    sender = producer(settings)
     often = settings.reaper_seconds
     return [
         Duty(lambda: relay(workplace, sender), min(RELAY_SECONDS, often)),
@@ -81,7 +81,7 @@ def main() -> None:
         bootstrap.prepare(workplace.database, settings)
     except ConfigurationError as error:
         sys.exit(f"strop maintenance: {error}")
-    keep_doing(duties(workplace), stopping)
+    keep_doing(duties(workplace, compose(settings)), stopping)
 
 
 if __name__ == "__main__":
