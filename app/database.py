@@ -4,6 +4,8 @@ Times are UTC seconds since 1970 as the database server's clock gives them (`now
 hosts compare. Each write transaction on SQLite begins with BEGIN IMMEDIATE; readers never wait thanks to WAL.
 """
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -211,10 +213,6 @@ class Database:
             yield session
             session.commit()
 
-    def now(self) -> ColumnElement[float]:
-        """The database's own clock in UTC seconds, as an SQL expression."""
-        return now_expression(is_sqlite=self.is_sqlite)
-
 
 def now_expression(*, is_sqlite: bool) -> ColumnElement[float]:
     if is_sqlite:
@@ -224,6 +222,9 @@ def now_expression(*, is_sqlite: bool) -> ColumnElement[float]:
 
 #: A Postgres that swallows packets fails a call instead of blocking it for good.
 POSTGRES_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 20_000, "options": "-c statement_timeout=30s"}
+
+
+SQLITE_PATIENCE_S = 20  # how long a writer waits for the one before it
 
 
 def create_database_engine(url: str) -> Engine:
@@ -240,15 +241,26 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        for pragma in (
-            "journal_mode=WAL",
-            "busy_timeout=20000",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-        ):
+        for pragma in (f"busy_timeout={SQLITE_PATIENCE_S * 1000}", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
+        _write_ahead(connection)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         immediate = connection.get_execution_options().get("strop_immediate")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _write_ahead(connection: Any) -> None:
+    """Switch to WAL. Two that switch a new file at once would wait for each other, so SQLite refuses one at once
+    instead of honouring its busy timeout: that one asks again.
+    """
+    deadline = time.monotonic() + SQLITE_PATIENCE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)

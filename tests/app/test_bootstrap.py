@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,19 @@ def test_two_processes_upgrade_one_after_the_other(database_url: str) -> None:
     check(databases[0])
     for database in databases:
         database.engine.dispose()
+
+
+def test_a_new_sqlite_file_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    def connect(path: Path) -> str:
+        database = Database(f"sqlite:///{path}")
+        with database.engine.connect() as connection:
+            mode = connection.scalar(text("PRAGMA journal_mode"))
+        database.engine.dispose()
+        return mode
+
+    paths = [tmp_path / f"{number}.sqlite3" for number in range(50) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(connect, paths)) == {"wal"}
 
 
 def test_a_service_refuses_a_schema_that_is_not_its_own(database: Database, database_url: str, tmp_path: Path) -> None:
