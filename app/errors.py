@@ -22,10 +22,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class Fault:
-    """One wrong place in a request body, as a JSON pointer."""
+    """One wrong place in a request: a JSON pointer into its body, or the name of a parameter."""
 
-    pointer: str
+    pointer: str | None
     detail: str
+    parameter: str | None = None
 
 
 @dataclass
@@ -51,7 +52,7 @@ INVALID_REQUEST = Kind(422, "invalid_request", "The request is not valid", "Corr
 MALFORMED_BODY = Kind(400, "malformed_body", "The body cannot be read", "Send well-formed JSON in UTF-8.")
 INVALID_HEADER = Kind(400, "invalid_header", "A header cannot be read", "Correct or leave out the header.")
 INVALID_CURSOR = Kind(422, "invalid_cursor", "The cursor is not one of ours", "Pass on `next_cursor` as it was given.")
-NOT_FOUND = Kind(404, "not_found", "There is no such thing", "Check the address and the id.")
+NOT_FOUND = Kind(404, "not_found", "Not found", "Check the address and the id.")
 METHOD_NOT_ALLOWED = Kind(405, "method_not_allowed", "The method does not fit", "Use a method listed in `Allow`.")
 NOT_ACCEPTABLE = Kind(406, "not_acceptable", "No such form of the report", "Accept JSON, HTML or plain text.")
 BODY_TOO_LARGE = Kind(

@@ -23,7 +23,7 @@ from app.api.polls import Polls
 from app.errors import ConfigurationError
 from app.http import openapi, problems
 from app.http.guards import LoopbackOnly, RequestId, SmallBodies
-from app.http.keys import check_exposure, configured, require_key
+from app.http.keys import KeysOnly, check_exposure, configured, scheme
 from app.http.metrics import MeasureRequests, Metrics
 from app.services import Services, compose
 from app.settings import Settings
@@ -69,17 +69,24 @@ def create_app_from_environment() -> FastAPI:
 def _open_doors(app: FastAPI) -> None:
     guarded = [files.doors(FileKind.MODEL), files.doors(FileKind.DATASET), jobs.router, events.router, results.router]
     for router in (*guarded, system.guarded):
-        app.include_router(router, dependencies=[Depends(require_key)])
+        app.include_router(router, dependencies=[Depends(scheme)])
     app.include_router(system.public)
 
 
 def _add_guards(app: FastAPI, settings: Settings) -> None:
     """The last one added stands outermost."""
     app.add_middleware(SmallBodies)
-    if not configured(settings):
+    if keys := configured(settings):
+        app.add_middleware(KeysOnly, keys=keys, open_to_all=_open_to_all(app))
+    else:
         app.add_middleware(LoopbackOnly)
     app.add_middleware(MeasureRequests, metrics=app.state.metrics)
     app.add_middleware(RequestId)
+
+
+def _open_to_all(app: FastAPI) -> frozenset[str]:
+    public = {route.path for route in system.public.routes if isinstance(route, APIRoute)}
+    return frozenset({*public, app.openapi_url or ""})
 
 
 @contextlib.asynccontextmanager

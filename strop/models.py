@@ -43,7 +43,10 @@ class Problem(Answer):
 
     def __str__(self) -> str:
         lines = [f"{self.title}: {self.detail}" if self.detail and not self.errors else self.title]
-        lines += [f"  {each.get('pointer') or 'body'}: {each.get('detail', '')}" for each in self.errors]
+        lines += [
+            f"  {each.get('pointer') or each.get('parameter') or 'body'}: {each.get('detail', '')}"
+            for each in self.errors
+        ]
         if self.remedy:
             lines.append(f"  → {self.remedy}")
         return "\n".join(lines)

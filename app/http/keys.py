@@ -1,18 +1,25 @@
-"""API keys: one of the configured keys as a bearer token, compared in constant time."""
+"""API keys: one of the configured keys as a bearer token, compared in constant time.
+
+The key is asked for before the body is read, so that who has none learns nothing, not even that the JSON is wrong. What
+is open to all is a list; everything else, also what does not exist, needs a key.
+"""
 
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Collection, Sequence
 
-from fastapi import Depends
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.dependencies import ServicesDep
 from app.errors import UNAUTHORIZED, ConfigurationError, Problem
+from app.http import problems
 from app.settings import Settings
 
+#: For the contract only; `KeysOnly` checks.
 scheme = HTTPBearer(auto_error=False, description="One of STROP_API_KEYS; not needed on loopback without keys.")
 
 
@@ -29,13 +36,25 @@ def check_exposure(settings: Settings) -> None:
         )
 
 
-async def require_key(
-    services: ServicesDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]
-) -> None:
-    """Let pass who shows one of the keys, or everybody where there are none."""
-    keys = configured(services.settings)
-    if keys and not _is_one_of(credentials.credentials if credentials else "", keys):
-        raise Problem(UNAUTHORIZED, "The API key is missing or wrong.", headers={"WWW-Authenticate": "Bearer"})
+class KeysOnly:
+    """Lets pass who shows one of the keys, and everybody to what is open to all."""
+
+    def __init__(self, app: ASGIApp, keys: Sequence[str], open_to_all: Collection[str]) -> None:
+        self.app = app
+        self.keys = keys
+        self.open_to_all = open_to_all
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self.open_to_all or self._is_known(Headers(scope=scope)):
+            await self.app(scope, receive, send)
+            return
+        headers = {"WWW-Authenticate": "Bearer"}
+        problem = Problem(UNAUTHORIZED, "The API key is missing or wrong.", headers=headers)
+        await problems.render(Request(scope), problem)(scope, receive, send)
+
+    def _is_known(self, headers: Headers) -> bool:
+        kind, shown = get_authorization_scheme_param(headers.get("authorization"))
+        return kind.lower() == "bearer" and _is_one_of(shown, self.keys)
 
 
 def _is_one_of(shown: str, keys: Sequence[str]) -> bool:

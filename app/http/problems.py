@@ -2,13 +2,14 @@
 
 import errno
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
@@ -33,8 +34,16 @@ FRAMEWORK_KINDS = {
 }
 
 
+#: What the framework says in two words that its status says already.
+FRAMEWORK_DETAILS = {
+    404: "There is nothing at this address.",
+    405: "This address does not take this method.",
+}
+
+
 class FaultBody(BaseModel):
-    pointer: str
+    pointer: str | None = Field(None, description="JSON pointer into the body (RFC 6901); empty for all of it.")
+    parameter: str | None = Field(None, description="Name of the parameter in query, path or header, if it is one.")
     detail: str
 
 
@@ -54,7 +63,7 @@ class ProblemBody(BaseModel):
 def body(problem: Problem, request_id: str | None = None) -> dict[str, Any]:
     """A problem as a plain object."""
     kind = problem.kind
-    faults = [FaultBody(pointer=fault.pointer, detail=fault.detail) for fault in problem.errors] or None
+    faults = [FaultBody(**vars(fault)) for fault in problem.errors] or None
     return ProblemBody(
         type=f"/v1/problems#{kind.code}",
         title=kind.title,
@@ -106,18 +115,20 @@ def _framework(request: Request, error: Exception) -> Response:
     if kind is None:
         phrase = HTTPStatus(raised.status_code).phrase
         kind = Kind(raised.status_code, f"http_{raised.status_code}", phrase, "See the meaning of this status.")
-    return render(request, Problem(kind, f"{raised.detail}.", headers=raised.headers or {}))
+    detail = FRAMEWORK_DETAILS.get(raised.status_code, f"{raised.detail}.")
+    return render(request, Problem(kind, detail, headers=raised.headers or {}))
 
 
 def _validation(request: Request, error: Exception) -> Response:
-    found = cast("RequestValidationError", error).errors()
+    refused = cast("RequestValidationError", error)
+    found = refused.errors()
     if any(item["type"] == "json_invalid" for item in found):
         return render(request, Problem(errors.MALFORMED_BODY, f"JSON: {found[0].get('ctx', {}).get('error', '')}."))
     if _is_not_json(request, found):
         sent = request.headers.get("content-type", "no content type")
         return render(request, Problem(errors.UNSUPPORTED_MEDIA, f"The body came as {sent[:100]}."))
-    faults = [Fault(_pointer(item["loc"]), item["msg"]) for item in found]
-    listed = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults[:3])
+    faults = [_fault(item, refused.body) for item in found]
+    listed = "; ".join(f"{fault.pointer or fault.parameter or 'body'}: {fault.detail}" for fault in faults[:3])
     return render(request, Problem(errors.INVALID_REQUEST, listed, errors=faults[:100]))
 
 
@@ -128,11 +139,24 @@ def _is_not_json(request: Request, found: Any) -> bool:
     return not is_json and any(item["loc"] == ("body",) and item["type"] != "missing" for item in found)
 
 
-def _pointer(location: Any) -> str:
-    """`("body", "steps", 0, "ratio")` as `/steps/0/ratio`; other places keep their name, as in `query/limit`."""
-    place, *path = location
-    escaped = [str(part).replace("~", "~0").replace("/", "~1") for part in path]
-    return "/" + "/".join(escaped) if place == "body" and path else "/".join([place, *escaped])
+def _fault(found: Any, sent: Any) -> Fault:
+    place, *path = found["loc"]
+    if place != "body":
+        return Fault(None, found["msg"], parameter=".".join(map(str, path)))
+    return Fault(_pointer(path, sent, is_missing=found["type"] == "missing"), found["msg"])
+
+
+def _pointer(path: Sequence[str | int], sent: Any, *, is_missing: bool) -> str:
+    """`("steps", 0, "quantize_static", "ratio")` as `/steps/0/ratio`: a step's kind is no place in what was sent."""
+    pointer, last = "", len(path) - 1
+    for index, part in enumerate(path):
+        try:
+            sent = sent[part]
+        except (LookupError, TypeError):
+            if not (is_missing and index == last):
+                continue
+        pointer += "/" + str(part).replace("~", "~0").replace("/", "~1")
+    return pointer
 
 
 def _database(request: Request, error: Exception) -> Response:

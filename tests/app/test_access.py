@@ -42,6 +42,11 @@ def test_an_upload_without_a_key_is_refused_before_it_is_read(locked: Service) -
     assert list(locked.services.staging.iterdir()) == []
 
 
+def test_without_a_key_nobody_learns_what_else_is_wrong(locked: Service) -> None:
+    for door, body in (("/v1/jobs", b"{not JSON"), ("/v1/jobs/job_0/cancel", b"x" * (2 << 20)), ("/nowhere", b"")):
+        assert locked.http.post(door, content=body, headers={"Content-Type": "application/json"}).status_code == 401
+
+
 @pytest.mark.parametrize("key", ["first-key", "second-key"])
 def test_each_key_opens(locked: Service, key: str) -> None:
     assert locked.http.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code == 200
@@ -108,6 +113,20 @@ def test_every_error_is_a_problem(service: Service, method: str, path: str, stat
     assert body["type"] == f"/v1/problems#{code}"
     assert {"title", "detail", "remedy"} <= set(body)
     assert body["instance"] == f"urn:request:{answer.headers['x-request-id']}"
+
+
+def test_a_wrong_parameter_is_named_and_is_no_place_in_a_body(service: Service) -> None:
+    (fault,) = service.http.get("/v1/models?limit=0").json()["errors"]
+    assert fault["parameter"] == "limit"
+    assert "pointer" not in fault
+
+
+def test_what_is_not_found_is_said_once(service: Service) -> None:
+    told = [service.http.get(door).json() for door in ("/nowhere", "/v1/jobs/job_0")]
+    assert [(body["title"], body["detail"]) for body in told] == [
+        ("Not found", "There is nothing at this address."),
+        ("Not found", "There is no job with this id."),
+    ]
 
 
 def test_a_method_that_does_not_fit_is_told_which_do(service: Service) -> None:

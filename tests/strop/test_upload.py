@@ -80,7 +80,7 @@ def test_each_wrong_option_is_named(strop: Strop, model: Path) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         strop.optimize(model, steps=[{"kind": "quantize_static", "percentile": 3}], threads=0)
     assert {each["pointer"] for each in refusal.value.problem.errors} == {
-        "/steps/0/quantize_static/percentile",
+        "/steps/0/percentile",
         "/target/threads",
     }
 
