@@ -1,6 +1,7 @@
 """The arithmetic of 8-bit tensors.
 
 activation   x ≈ s · (q - z)     z whole, so that 0 is exact;  unsigned q in 0…255, signed q in -128…127
+             symmetric: z in the middle, 128 or 0, and s from the larger end
 weight       w ≈ s · q           symmetric, q in ±127, or in ±64 where pairs of products are summed in 16 bits
 bias         b ≈ s_x · s_w · q   32 bits, at the scale of the accumulator
 """
@@ -29,10 +30,15 @@ class QuantizedWeight:
     axis: int | None  #: of the channels; None for one scale
 
 
-def activation_parameters(low: float, high: float, dtype: type[np.uint8] | type[np.int8]) -> Parameters:
+def activation_parameters(
+    low: float, high: float, dtype: type[np.uint8] | type[np.int8], *, symmetric: bool = False
+) -> Parameters:
     """Parameters under which the range, and zero, can be represented."""
     low, high = min(low, 0.0), max(high, 0.0)
     smallest, largest = np.iinfo(dtype).min, np.iinfo(dtype).max
+    if symmetric:
+        scale = np.float32(max(-low / FULL_LEVELS, high / FULL_LEVELS, SMALLEST_SCALE))
+        return Parameters(np.asarray(scale), np.asarray(smallest + 128, dtype))
     scale = np.float32(max((high - low) / (largest - smallest), SMALLEST_SCALE))
     zero_point = np.clip(np.rint(smallest - low / np.float64(scale)), smallest, largest)
     return Parameters(np.asarray(scale), np.asarray(zero_point, dtype))

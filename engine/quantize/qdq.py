@@ -41,6 +41,7 @@ class Format:
     signed: bool
     reduced: bool
     per_channel: bool
+    symmetric: bool = False  #: activation ranges around zero
 
     @property
     def dtype(self) -> type[np.uint8] | type[np.int8]:
@@ -82,7 +83,8 @@ class _Surgery:
         self.names = Names.of(original)
         self.weights = weights_of(original)
         self.parameters = {
-            name: activation_parameters(*ranges[owner], form.dtype) for name, owner in plan.owners.items()
+            name: activation_parameters(*ranges[owner], form.dtype, symmetric=form.symmetric)
+            for name, owner in plan.owners.items()
         }
         self.nodes: list[onnx.NodeProto] = []
         self.renamed: dict[str, str] = {}  #: float tensors and constants, as quantized nodes read them

@@ -36,6 +36,17 @@ def test_a_range_from_zero_on_puts_zero_at_the_lowest_level() -> None:
     assert activation_parameters(0.0, 6.0, np.int8).zero_point == -128
 
 
+@given(first=finite, second=finite, dtype=types)
+def test_a_symmetric_range_has_zero_in_the_middle_and_reaches_both_ends(
+    first: float, second: float, dtype: type[np.uint8]
+) -> None:
+    low, high = min(first, second), max(first, second)
+    parameters = activation_parameters(low, high, dtype, symmetric=True)
+    assert parameters.zero_point == (128 if dtype is np.uint8 else 0)
+    assert parameters.zero_point.dtype == dtype
+    assert float(parameters.scale) * 127 == pytest.approx(max(-low, high, 127 * SMALLEST_SCALE), rel=1e-6)
+
+
 @given(values=some.lists(finite, min_size=1, max_size=20), dtype=types)
 def test_a_constant_is_off_by_at_most_half_a_step(values: list[float], dtype: type[np.uint8]) -> None:
     array = np.array(values, np.float32)
