@@ -4,7 +4,7 @@ A model is one file of at most 2 GiB (what protobuf can hold); weights beside it
 """
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +163,27 @@ def outer_names(graph: onnx.GraphProto) -> set[str]:
 def weights_of(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
     """Initializers of the main graph by name."""
     return {weight.name: weight for weight in model.graph.initializer}
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Who makes and who reads each tensor of the main graph."""
+
+    producers: dict[str, onnx.NodeProto]
+    readers: dict[str, list[onnx.NodeProto]]
+    uses: Counter[str]  #: by nodes, by graphs inside of nodes, and as outputs of the model
+
+    @classmethod
+    def of(cls, graph: onnx.GraphProto) -> "Wiring":
+        producers = {name: node for node in graph.node for name in node.output}
+        readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in graph.node:
+            for name in node.input:
+                readers[name].append(node)
+        uses = Counter({name: len(nodes) for name, nodes in readers.items()})
+        uses.update(value.name for value in graph.output)
+        uses.update(outer_names(graph))
+        return cls(producers, readers, uses)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,10 @@ class Calibrator:
                 histograms[name] += histogram(value, *ranges[name])
         return {name: inner_range(histograms[name], *ranges[name], percent) for name in ranges}
 
+    def run(self, graph: onnx.ModelProto, outputs: Sequence[str]) -> Iterator[list[np.ndarray]]:
+        """What a graph with the same inputs gives out, sample after sample."""
+        yield from self._run(graph, outputs)
+
     def _run(self, graph: onnx.ModelProto, outputs: Sequence[str]) -> Iterator[list[np.ndarray]]:
         path = save(graph, self.folder / "calibration.onnx")
         try:
