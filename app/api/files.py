@@ -1,6 +1,7 @@
 """Models and data sets: the same doors twice, since a file is a file."""
 
 import asyncio
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -114,7 +115,7 @@ def doors(kind: FileKind) -> APIRouter:
         file = services.files.get(file_id, kind)
         name = file.name if "." in file.name else file.name + SUFFIX[kind]
         found = Download(file.sha256, file.blob.size_bytes, "application/octet-stream", name)
-        return download.respond(request, services.storage, found)
+        return download.respond(request, partial(services.storage.open, found.sha256), found)
 
     @router.delete("/{file_id}", status_code=204, operation_id=f"delete_{kind}", responses=documented(404, 409))
     def delete(file_id: str, services: ServicesDep) -> None:

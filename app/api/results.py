@@ -1,6 +1,7 @@
 """What a job has left: the model, the report in three forms, the candidates, and a bundle of it all."""
 
 import json
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,15 +12,16 @@ from app.api.dependencies import ServicesDep
 from app.database import FINAL, Artifact, JobState
 from app.errors import NO_RESULT, NOT_ACCEPTABLE, RESULT_NOT_READY, Problem
 from app.http import download
-from app.http.bundle import zipped
+from app.http.bundle import measured, part
 from app.http.download import Download
-from app.http.headers import content_disposition, preferred
+from app.http.headers import preferred
 from app.http.problems import documented
 from app.services import Services
 from engine.report import Report, Trial
 
 REPORTS = {"application/json": "report.json", "text/html": "report.html", "text/plain": "report.txt"}
 ONNX = "application/octet-stream"
+ZIP = "application/zip"
 MISSING = documented(404, 409)
 FORMS = {
     **download.documented("application/octet-stream"),
@@ -91,17 +93,19 @@ def download_candidate(job_id: str, trial: str, request: Request, services: Serv
     return _respond(request, services, artifact, ONNX, f"{job_id}-{trial}.onnx")
 
 
+@router.head("/{job_id}/bundle", include_in_schema=False)
 @router.get(
     "/{job_id}/bundle",
     response_class=StreamingResponse,
-    responses={**MISSING, 200: download.documented("application/zip")[200]},
+    responses={**MISSING, **documented(416), **download.documented(ZIP)},
 )
-def download_bundle(job_id: str, services: ServicesDep) -> Response:
-    """All files of a job in one zip."""
+def download_bundle(job_id: str, request: Request, services: ServicesDep) -> Response:
+    """All files of a job in one zip; all are read once before its first byte, for the digest."""
     _artifact(services, job_id, "report.json")
-    members = [(artifact.name, artifact.sha256) for artifact in services.jobs.artifacts(job_id)]
-    headers = {"Content-Disposition": content_disposition(f"{job_id}.zip"), "X-Content-Type-Options": "nosniff"}
-    return StreamingResponse(zipped(services.storage, members), 200, headers, "application/zip")
+    members = tuple(sorted((artifact.name, artifact.sha256) for artifact in services.jobs.artifacts(job_id)))
+    sha256, size = measured(services.storage, members)
+    found = Download(sha256, size, ZIP, f"{job_id}.zip")
+    return download.respond(request, partial(part, services.storage, members), found)
 
 
 def _artifact(services: Services, job_id: str, name: str) -> Artifact:
@@ -118,7 +122,7 @@ def _respond(
     request: Request, services: Services, artifact: Artifact, media_type: str, name: str, *, inline: bool = False
 ) -> Response:
     found = Download(artifact.sha256, artifact.blob.size_bytes, media_type, name, inline)
-    return download.respond(request, services.storage, found)
+    return download.respond(request, partial(services.storage.open, artifact.sha256), found)
 
 
 def _report(services: Services, artifact: Artifact) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Bytes of a blob as a response: whole or one range, verifiable, and never interpreted by a browser.
+"""Bytes as a response: whole or one range, verifiable, and never interpreted by a browser.
 
 The entity tag is the content's SHA-256, so a resumed download can ask with If-Range and is sure to get the same file.
 """
@@ -6,22 +6,27 @@ The entity tag is the content's SHA-256, so a resumed download can ask with If-R
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.errors import RANGE_NOT_SATISFIABLE, Problem
 from app.http import headers
-from app.storage import Storage
 
 _ONE_RANGE = re.compile(r"bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*")
 SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
+class Content(Protocol):
+    """The bytes, from an offset on, as many as wanted or all."""
+
+    def __call__(self, offset: int = 0, length: int | None = None, /) -> Iterator[bytes]: ...
+
+
 @dataclass(frozen=True)
 class Download:
-    """A blob and how it is called."""
+    """What is sent, and how it is called."""
 
     sha256: str
     size: int
@@ -40,23 +45,22 @@ def documented(media_type: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def respond(request: Request, storage: Storage, download: Download) -> Response:
+def respond(request: Request, content: Content, download: Download) -> Response:
     """200 with everything, 206 with a range, 304 where the client has it, 416 where the range lies outside."""
     tag = f'"{download.sha256}"'
     fixed = _fixed_headers(download, tag)
     if headers.matches(request.headers.get("if-none-match"), tag):
         return Response(status_code=304, headers=fixed)
-    if request.method == "HEAD":  # opens no blob
+    if request.method == "HEAD":  # opens nothing
         return Response(None, 200, {**fixed, "Content-Length": str(download.size)}, download.media_type)
     wanted = _wanted_range(request, tag, download.size)
     if wanted is None:
         fixed["Content-Length"] = str(download.size)
-        return StreamingResponse(storage.open(download.sha256), 200, fixed, download.media_type)
+        return StreamingResponse(content(), 200, fixed, download.media_type)
     first, last = wanted
     fixed["Content-Length"] = str(last - first + 1)
     fixed["Content-Range"] = f"bytes {first}-{last}/{download.size}"
-    part: Iterator[bytes] = storage.open(download.sha256, first, last - first + 1)
-    return StreamingResponse(part, 206, fixed, download.media_type)
+    return StreamingResponse(content(first, last - first + 1), 206, fixed, download.media_type)
 
 
 def _fixed_headers(download: Download, tag: str) -> dict[str, str]:

@@ -55,7 +55,7 @@ def test_the_model_comes_with_its_digest_and_a_name(service: Service, ended: str
     assert answer.headers["content-security-policy"].startswith("sandbox")
 
 
-@pytest.mark.parametrize("door", ["model", "report", "candidates/t01"])
+@pytest.mark.parametrize("door", ["model", "report", "candidates/t01", "bundle"])
 def test_a_head_tells_what_a_download_would_bring(service: Service, ended: str, door: str) -> None:
     told, brought = (service.http.request(method, f"{ended}/{door}") for method in ("HEAD", "GET"))
     volatile = {"date", "x-request-id"}
@@ -157,6 +157,17 @@ def test_the_bundle_holds_every_file(service: Service, ended: str) -> None:
         assert sorted(archive.namelist()) == [
             "candidates/t01.onnx", "model.onnx", "report.html", "report.json", "report.txt"
         ]  # fmt: skip
+
+
+def test_the_bundle_can_be_verified_and_goes_on_after_a_break(service: Service, ended: str) -> None:
+    whole = service.http.get(f"{ended}/bundle")
+    digest = hashlib.sha256(whole.content)
+    assert whole.headers["repr-digest"] == f"sha-256=:{base64.b64encode(digest.digest()).decode()}:"
+    for held in (1, 40, 1_048_600, len(whole.content) - 1):
+        asked = {"Range": f"bytes={held}-", "If-Range": f'"{digest.hexdigest()}"'}
+        rest = service.http.get(f"{ended}/bundle", headers=asked)
+        assert (rest.status_code, whole.content[:held] + rest.content == whole.content) == (206, True)
+    assert service.http.get(f"{ended}/bundle", headers={"Range": "bytes=5-9"}).content == whole.content[5:10]
 
 
 def test_links_lead_to_what_is_there(service: Service, ended: str) -> None:
