@@ -6,6 +6,7 @@
 ONNX Runtime fuses these nodes into one kernel. Products that share their input share its quantization.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,20 +21,20 @@ from engine.quantize.qdq import Format, folded
 FEWEST_ELEMENTS = 1024  #: weights smaller than this do not repay the quantization of their input
 
 
-def products(model: onnx.ModelProto) -> dict[str, Layer]:
-    """Matrix products with constant weights of some size, by the name of their output."""
+def products(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> dict[str, Layer]:
+    """Matrix products with constant weights of some size, by the name of their output; without what stays float."""
     weights = weights_of(model)
     operators = {node.output[0]: node.op_type for node in model.graph.node if node.output}
     return {
         name: layer
-        for name, layer in layers_of(model).items()
+        for name, layer in layers_of(model, keep_float=keep_float).items()
         if operators[name] in ("Gemm", "MatMul") and np.prod(weights[layer.weight].dims) >= FEWEST_ELEMENTS
     }
 
 
-def dynamically_quantized(model: onnx.ModelProto, form: Format) -> onnx.ModelProto:
+def dynamically_quantized(model: onnx.ModelProto, form: Format, keep_float: Collection[str] = ()) -> onnx.ModelProto:
     """A copy of the model whose matrix products compute in 8 bits."""
-    found = products(model)
+    found = products(model, keep_float)
     copy = copied(model, without=replaced(model, found))
     surgery = _Surgery(copy.graph, Names.of(model), form, weights_of(model))
     for node in copy.graph.node:

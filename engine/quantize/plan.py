@@ -8,7 +8,7 @@ where every input of it already is: otherwise values would be unpacked and packe
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -17,8 +17,8 @@ import onnx
 from onnx import numpy_helper
 
 from engine.graph import attribute, is_standard, outer_names
+from engine.quantize.kept import LAYERS, is_kept
 
-LAYERS = ("Conv", "Gemm", "MatMul")
 #: values only move, so the range of the input is the range of the output
 MOVING = (
     "Reshape",
@@ -60,10 +60,13 @@ class Plan:
         return bool(node.output) and (node.output[0] in self.layers or node.output[0] in self.passing)
 
 
-def plan(model: onnx.ModelProto, unusable: AbstractSet[str] = frozenset()) -> Plan:
-    """Plan the quantization; `unusable` are tensors whose values have no finite range."""
-    view = _View.of(model)
-    layers = layers_of(model, unusable)
+def plan(model: onnx.ModelProto, unusable: AbstractSet[str] = frozenset(), keep_float: Collection[str] = ()) -> Plan:
+    """Plan the quantization; `unusable` are tensors whose values have no finite range.
+
+    `keep_float` holds operator types, and names of nodes or of their outputs, that are left as they are.
+    """
+    view = _View.of(model, keep_float)
+    layers = layers_of(model, unusable, keep_float)
     passing = _passing(model.graph, view, layers, unusable)
     result = Plan(layers, passing, {}, set())
     for node in model.graph.node:
@@ -77,14 +80,15 @@ class _View:
     """Who makes and who reads each tensor of a graph."""
 
     weights: dict[str, onnx.TensorProto]
+    keep_float: Collection[str]
     producers: dict[str, onnx.NodeProto] = field(default_factory=dict)
     readers: dict[str, list[onnx.NodeProto]] = field(default_factory=lambda: defaultdict(list))
     uses: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, model: onnx.ModelProto) -> "_View":
+    def of(cls, model: onnx.ModelProto, keep_float: Collection[str] = ()) -> "_View":
         graph = model.graph
-        view = cls({weight.name: weight for weight in graph.initializer})
+        view = cls({weight.name: weight for weight in graph.initializer}, frozenset(keep_float))
         for node in graph.node:
             view.producers.update(dict.fromkeys(node.output, node))
             view.uses.update(node.input)
@@ -103,9 +107,11 @@ class _View:
         return values if values.size and np.isfinite(values).all() else None
 
 
-def layers_of(model: onnx.ModelProto, unusable: AbstractSet[str] = frozenset()) -> dict[str, Layer]:
+def layers_of(
+    model: onnx.ModelProto, unusable: AbstractSet[str] = frozenset(), keep_float: Collection[str] = ()
+) -> dict[str, Layer]:
     """Nodes whose weights can become int8, by the name of their output."""
-    view = _View.of(model)
+    view = _View.of(model, keep_float)
     return {
         node.output[0]: layer
         for node in model.graph.node
@@ -125,6 +131,8 @@ def replaced(model: onnx.ModelProto, layers: Mapping[str, Layer]) -> set[str]:
 
 def _layer(node: onnx.NodeProto, view: _View) -> Layer | None:
     if not is_standard(node, *LAYERS) or len(node.input) < 2 or node.input[0] in view.weights:
+        return None
+    if is_kept(node, view.keep_float):
         return None
     weight = view.float_weight(node.input[1])
     if weight is None:
@@ -173,7 +181,7 @@ def _takes(reader: onnx.NodeProto, name: str, layers: dict[str, Layer]) -> bool:
 
 
 def _may_pass(node: onnx.NodeProto, view: _View) -> bool:
-    if not is_standard(node, *MOVING, *COMPUTING, *CLIPPING):
+    if not is_standard(node, *MOVING, *COMPUTING, *CLIPPING) or is_kept(node, view.keep_float):
         return False
     if any(view.uses[name] for name in node.output[1:]):
         return False
@@ -227,6 +235,8 @@ def _clipping_reader(name: str, view: _View) -> onnx.NodeProto | None:
     """The Relu or Clip that alone reads this tensor."""
     readers = view.readers[name]
     if view.uses[name] != 1 or not readers or not is_standard(readers[0], *CLIPPING):
+        return None
+    if is_kept(readers[0], view.keep_float):
         return None
     return readers[0] if readers[0].op_type == "Relu" or _clips_at_zero(readers[0], view) else None
 
