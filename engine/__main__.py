@@ -15,7 +15,7 @@ from engine.confine import confine
 from engine.errors import EngineError
 from engine.events import claim_standard_output
 from engine.measure.lock import HostLock
-from engine.protocol import EngineRequest, Failed, Fault, Stage
+from engine.protocol import EngineRequest, Failed, Fault, Stage, tells_of_memory
 from engine.surroundings import Surroundings
 from engine.works import WORKS
 
@@ -56,7 +56,7 @@ def _work(request: EngineRequest, here: Surroundings) -> int:
     try:
         here.emit(WORKS[request.work](request, here))
     except EngineError as error:
-        here.emit(error.event())
+        here.emit(_out_of_memory() if tells_of_memory(error.detail) else error.event())
     except MemoryError:
         here.emit(_out_of_memory())
     except OSError as error:

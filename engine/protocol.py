@@ -43,7 +43,7 @@ class Work(StrEnum):
 class Confinement(Message):
     """What the child takes from itself before it reads a user's file. Null leaves a limit off."""
 
-    memory_bytes: int | None = None  #: address space (RLIMIT_AS)
+    memory_bytes: int | None = None  #: that the work may use; the supervisor watches it, address space ends beyond it
     file_bytes: int | None = None  #: largest file it may write (RLIMIT_FSIZE)
     cpu_seconds: int | None = None  #: backstop behind the supervisor's clock (RLIMIT_CPU)
     landlock: bool = True
@@ -62,6 +62,23 @@ class EngineRequest(Message):
     measurement_lock: str | None = Field(None, description="Absolute path; one measurement at a time on a host.")
     confinement: Confinement | None = Field(None, description="Null runs unconfined, as from a developer's shell.")
     seconds_left: float | None = Field(None, description="What is left of the budget, in seconds.")
+
+
+#: what libraries say when an allocation was refused, as they raise or die of it
+OUT_OF_MEMORY = (
+    "MemoryError",
+    "std::bad_alloc",
+    "Cannot allocate memory",
+    "Failed to allocate memory",
+    "can't allocate memory",
+    "OpenBLAS error: Memory allocation",
+    "failed to map segment from shared object",
+)
+
+
+def tells_of_memory(words: str) -> bool:
+    """Whether an error's words mean that memory ran out."""
+    return any(mark in words for mark in OUT_OF_MEMORY)
 
 
 class Fault(StrEnum):

@@ -42,7 +42,8 @@ def _dimension(dimension: onnx.TensorShapeProto.Dimension) -> int | str | None:
     kind = dimension.WhichOneof("value")
     if kind == "dim_value":
         return dimension.dim_value if dimension.dim_value >= 0 else None
-    return dimension.dim_param or None
+    name = dimension.dim_param
+    return name if any(map(str.isalnum, name)) else None  # Paddle calls every open dimension “?”, whatever its size
 
 
 def dtype_name(element_type: int) -> str:

@@ -164,7 +164,7 @@ def _environment(attempt: Path) -> dict[str, str]:
         "ORT_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": "1",  # each sets aside 32 MiB as the library loads, and NumPy multiplies little here
         "MKL_NUM_THREADS": threads,
         MARK: attempt.name,
     }

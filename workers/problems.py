@@ -4,11 +4,9 @@ import signal
 from typing import Any
 
 from app.errors import KINDS
-from engine.protocol import Failed, Fault
+from engine.protocol import Failed, Fault, tells_of_memory
 
 Problem = dict[str, Any]
-
-_OUT_OF_MEMORY = ("MemoryError", "std::bad_alloc", "Cannot allocate memory", "Failed to allocate memory")
 
 
 def problem(code: str, title: str, detail: str, remedy: str, fault: Fault = Fault.SERVICE) -> Problem:
@@ -27,7 +25,7 @@ def of_event(failed: Failed) -> Problem:
 
 
 def of_crash(returncode: int, last_words: str, limit_bytes: int) -> Problem:
-    if any(mark in last_words for mark in _OUT_OF_MEMORY):
+    if tells_of_memory(last_words):
         return out_of_memory(limit_bytes)
     return problem(
         "child_crashed",

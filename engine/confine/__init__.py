@@ -8,6 +8,10 @@ Nothing of it needs a package or a privilege, and all of it is inherited by the 
 without Landlock or seccomp gets what is left, and the level reached says so: rlimits, seccomp, landlock or
 landlock+seccomp. It is called before any library that starts threads is imported, because Landlock holds only for the
 thread that asks and for what that thread starts later. `engine.confine.breakout` tries to get out.
+
+Address space is no measure of memory: libraries set aside hundreds of megabytes that they never touch, and where the
+last of it is refused some of them try forever (OpenBLAS as it loads) or crash. So it ends well above what the job may
+use, where only an enormous request meets it, and the supervisor ends a job that has more than its share resident.
 """
 
 import ctypes
@@ -22,6 +26,7 @@ from engine.confine.landlock import restrict_files
 from engine.confine.seccomp import refuse_system_calls
 from engine.protocol import Confinement
 
+HEADROOM_BYTES = 4 << 30  #: address space above the job's memory: code, stacks, and what libraries only set aside
 PROCESSES = 512  #: processes and threads the job may add to those its user already runs; root is exempt in the kernel
 OPEN_FILES = 1024
 
@@ -57,7 +62,7 @@ def _holds(wall: Callable[[], None]) -> bool:
 
 def _limit_resources(limits: Confinement) -> None:
     wanted = {
-        resource.RLIMIT_AS: limits.memory_bytes,
+        resource.RLIMIT_AS: None if limits.memory_bytes is None else limits.memory_bytes + HEADROOM_BYTES,
         resource.RLIMIT_FSIZE: limits.file_bytes,
         resource.RLIMIT_CPU: limits.cpu_seconds,
         resource.RLIMIT_CORE: 0,

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.confine import PROCESSES
+from engine.confine import HEADROOM_BYTES, PROCESSES
 from engine.protocol import Confinement
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -101,7 +101,7 @@ def _in_child(action: Callable[[], object]) -> None:
 
 
 def _exceed_memory(limits: Confinement) -> None:
-    mmap.mmap(-1, (limits.memory_bytes or 1 << 30) + mmap.PAGESIZE).close()
+    mmap.mmap(-1, (limits.memory_bytes or 1 << 30) + HEADROOM_BYTES).close()
 
 
 def _exceed_file_size(limits: Confinement, path: Path) -> None:

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from engine.protocol import EVENT, Confinement, EngineRequest, Failed, Finished, Stage, Work
+from engine.recipe import Recipe
 from tests.engine.attempts import DIGITS, prepare, run
-from tests.models import small_cnn
+from tests.models import Net, small_cnn
 
 MODEL = DIGITS / "model.onnx"
 
@@ -109,3 +111,28 @@ def test_it_needs_nothing_from_the_environment(tmp_path: Path) -> None:
     command = [sys.executable, "-I", "-m", "engine", str(folder)]
     done = subprocess.run(command, capture_output=True, env={"PATH": os.defpath}, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("mebibytes", [1, 100, 300])
+def test_a_small_memory_limit_leaves_room_for_the_libraries_to_load(tmp_path: Path, mebibytes: int) -> None:
+    """OpenBLAS tries forever, or ends the process, where address space ends while it loads."""
+    recipe = Recipe.model_validate({"steps": [{"kind": "simplify_graph"}]})
+    walls = Confinement(memory_bytes=mebibytes << 20)
+    request = EngineRequest(work=Work.OPTIMIZE, recipe=recipe, model="inputs/model", confinement=walls)
+    (tmp_path / "model.onnx").write_bytes(b"not a model at all" * 100)
+    ended = run(prepare(tmp_path / "attempt", request, model=tmp_path / "model.onnx"), timeout=30)
+    assert isinstance(ended.last, Failed) and ended.last.code == "model_not_onnx"
+
+
+def test_samples_that_need_more_memory_than_there_is_are_told_as_that(tmp_path: Path) -> None:
+    """A run of the original asks for 8 GiB at once, above the limit and its headroom."""
+    net = Net()
+    x = net.input("x", ["batch", 1 << 20])
+    wide = net.op("MatMul", net.op("Reshape", x, net.constant(np.array([-1, 1]))), net.weight(1, 2048))
+    net.op("ReduceMean", wide, name="y", keepdims=0, axes=[0, 1])
+    model = net.output("y", []).save(tmp_path / "model.onnx")
+    walls = Confinement(memory_bytes=1 << 30)
+    recipe = Recipe.model_validate({"steps": [{"kind": "simplify_graph"}]})
+    request = EngineRequest(work=Work.OPTIMIZE, recipe=recipe, model="inputs/model", confinement=walls)
+    ended = run(prepare(tmp_path / "attempt", request, model=model), timeout=60)
+    assert isinstance(ended.last, Failed) and ended.last.code == "out_of_memory", ended

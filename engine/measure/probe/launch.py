@@ -65,13 +65,13 @@ def _hold(process: subprocess.Popen[bytes], lock: HostLock) -> None:
 
 
 def _failure(spec: Spec, status: int, errors: Path) -> StepFailed:
-    if status < 0:
-        name = signal.Signals(-status).name
-        hint = "; the system was perhaps out of memory" if -status == signal.SIGKILL else ""
-        return _error(spec, "probe_crashed", f"ONNX Runtime's process was ended by {name}{hint}")
     lines = errors.read_text(errors="replace").strip().splitlines() or ["no message"]
-    printable = "".join(character for character in lines[-1] if character.isprintable())
-    return _error(spec, "probe_failed", printable[:LONGEST_DETAIL])
+    said = "".join(character for character in lines[-1] if character.isprintable())[:LONGEST_DETAIL]
+    if status >= 0:
+        return _error(spec, "probe_failed", said)
+    hint = "the system was perhaps out of memory" if -status == signal.SIGKILL else f"it said: {said}"
+    what = f"ONNX Runtime's process was ended by {signal.Signals(-status).name}; {hint}"
+    return _error(spec, "probe_crashed", what)
 
 
 def _error(spec: Spec, code: str, what: str) -> StepFailed:

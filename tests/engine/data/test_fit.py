@@ -9,6 +9,7 @@ from engine.data import Samples, fit_samples, open_samples
 from engine.errors import DataRejected
 from engine.report import TensorInfo
 from engine.signature import Signature
+from tests.models import Net
 
 Dimensions = list[int | str | None]
 
@@ -198,3 +199,11 @@ def test_scalar_inputs_may_differ_from_row_to_row() -> None:
 def test_files_are_opened_and_fitted(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "data.npz", image=IMAGES, labels=np.arange(10))
     assert len(open_samples(tmp_path / "data.npz", IMAGE, None, tmp_path / "work")) == 10
+
+
+def test_a_question_mark_is_no_name_of_a_size() -> None:
+    """Paddle writes “?” for every open dimension, be they equal or not."""
+    net = Net()
+    wanted = Signature.of(net.output(net.op("Relu", net.input("x", ["?", 3, "?", "?"])), ["?", 3, "?", "?"]).model())
+    assert wanted.inputs[0].shape == [None, 3, None, None]
+    assert len(fit(wanted, x=np.zeros((4, 3, 48, 192), np.float32))) == 4
