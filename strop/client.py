@@ -24,6 +24,8 @@ from strop.version import VERSION
 DEFAULT_URL = "http://127.0.0.1:8000"
 MODELS, DATASETS, JOBS = "/v1/models", "/v1/datasets", "/v1/jobs"
 
+NOT_OF_THE_RECIPE = frozenset({"model", "data", "name"})
+
 #: A path is uploaded on the way; an id, or what an upload returned, is used as it is.
 ModelLike: TypeAlias = str | Path | FileBody
 #: As above, or arrays by the names of the model's inputs.
@@ -100,6 +102,8 @@ class Strop:
         """Ask for a recipe in the service's own grammar; one job comes of it, however often the network breaks."""
         if data is None and (evaluation is not None or labels is not None):
             raise ValueError("evaluation and labels need data")
+        if not all(map(_is_uploaded, (model, data, evaluation))):
+            self.check(recipe)
         request = {**recipe, "model": self._model_id(model)}
         if data is not None:
             sources = {"calibration": data, "evaluation": evaluation}
@@ -110,6 +114,14 @@ class Strop:
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         answer = self._transport.post(JOBS, body=request, headers=headers, repeatable=True)
         return Job.of(self._transport, answer)
+
+    def check(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """The recipe with all that it leaves out; raises InvalidRequest if it is wrong, before a file is sent for it.
+
+        A whole job request will do; its model, data and name are not looked at.
+        """
+        what = {name: value for name, value in recipe.items() if name not in NOT_OF_THE_RECIPE}
+        return self._transport.post("/v1/recipes/check", body=what, repeatable=True).json()
 
     def job(self, job_id: str) -> Job:
         return Job.of(self._transport, self._transport.get(f"{JOBS}/{job_id}"))
@@ -167,13 +179,12 @@ class Strop:
     def _model_id(self, model: ModelLike) -> str:
         if isinstance(model, FileBody):
             return model.id
-        return str(model) if _is_id(model, "mdl_") else self.upload_model(model).id
+        return str(model) if _is_uploaded(model) else self.upload_model(model).id
 
     def _dataset_id(self, data: DataLike) -> str:
         if isinstance(data, FileBody):
             return data.id
-        is_known = not isinstance(data, Mapping) and _is_id(data, "dat_")
-        return str(data) if is_known else self.upload_dataset(data).id
+        return str(data) if _is_uploaded(data) else self.upload_dataset(data).id
 
     def _pages(self, door: str, params: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         cursor: str | None = ""
@@ -183,8 +194,11 @@ class Strop:
             cursor = page["next_cursor"]
 
 
-def _is_id(source: str | Path, prefix: str) -> bool:
-    return isinstance(source, str) and source.startswith(prefix) and not Path(source).exists()
+def _is_uploaded(source: DataLike | None) -> bool:
+    """Nothing, what an upload returned, or an id, unless a file is called so."""
+    if isinstance(source, str):
+        return source.startswith(("mdl_", "dat_")) and not Path(source).exists()
+    return source is None or isinstance(source, FileBody)
 
 
 def _door_of(file_id: str) -> str:

@@ -1,6 +1,5 @@
-"""The doors about the service itself: catalogue, problems, health, figures, a page for people."""
+"""The doors about the service itself: catalogue, problems, health, figures, pages for people."""
 
-import html
 import inspect
 import os
 import uuid
@@ -8,7 +7,7 @@ from functools import cache
 from typing import Any, get_args
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import exists, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,10 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.api.bodies import Health, KindBody, KindPage, StepBody, StepPage
 from app.api.dependencies import ServicesDep
 from app.errors import KINDS, NOT_READY, Problem
+from app.http import site
+from app.http.headers import preferred
+from app.http.keys import configured
 from app.http.problems import documented
 from app.presence import is_alive
 from app.services import Services
-from engine.recipe import Step
+from engine.recipe import Recipe, Step
 
 guarded = APIRouter(tags=["service"], responses=documented(401))
 public = APIRouter(tags=["service"])
@@ -29,6 +31,12 @@ public = APIRouter(tags=["service"])
 def list_steps() -> StepPage:
     """Every kind of step with its options, as a JSON Schema."""
     return StepPage(items=list(catalogue()))
+
+
+@guarded.post("/v1/recipes/check", response_model_exclude_none=True, responses=documented(400, 413, 415, 422))
+def check_recipe(recipe: Recipe) -> Recipe:
+    """The recipe with all that it leaves out filled in, or what is wrong with it; nothing is kept."""
+    return recipe
 
 
 @guarded.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -62,16 +70,17 @@ def readyz(services: ServicesDep) -> Health:
 
 
 @public.get("/", include_in_schema=False)
-def landing() -> dict[str, Any]:
-    """Where to go from here."""
-    doors = ("/docs", "/openapi.json", "/v1/models", "/v1/datasets", "/v1/jobs", "/v1/steps", "/v1/problems", "/readyz")
-    return {"service": "Strop", "doors": list(doors)}
+def landing(request: Request, services: ServicesDep) -> Response:
+    """Where to go from here: a page for a browser, else JSON."""
+    if preferred(request.headers.get("accept"), ["application/json", "text/html"]) == "text/html":
+        return site.welcome(str(request.base_url).rstrip("/"), asks_for_key=bool(configured(services.settings)))
+    return JSONResponse({"service": "Strop", "doors": list(site.PLACES)}, headers={"Vary": "Accept"})
 
 
-@public.get("/docs", include_in_schema=False, response_class=HTMLResponse)
-def docs(request: Request) -> str:
+@public.get("/docs", include_in_schema=False)
+def docs(request: Request) -> Response:
     """The doors on one page that needs no network."""
-    return _page(request.app.openapi())
+    return site.doors(request.app.openapi())
 
 
 @cache
@@ -111,20 +120,3 @@ def _storage(services: Services) -> str:
     finally:
         probe.unlink(missing_ok=True)  # a full disk takes the name and not the bytes
     return "ok"
-
-
-def _page(contract: dict[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><td>{method.upper()}</td><td><code>{html.escape(path)}</code></td>"
-        f"<td>{html.escape(door.get('description', ''))}</td></tr>"
-        for path, doors in contract["paths"].items()
-        for method, door in doors.items()
-    )
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Strop</title>"
-        "<style>body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-        "td{padding:.2rem 1rem .2rem 0;vertical-align:top}</style>"
-        "<h1>Strop over HTTP</h1><p>The full contract is <a href=/openapi.json>openapi.json</a>, the steps a job may "
-        "take are at <a href=/v1/steps>/v1/steps</a>, what may go wrong at <a href=/v1/problems>/v1/problems</a>.</p>"
-        f"<table>{rows}</table></html>"
-    )

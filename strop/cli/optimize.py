@@ -92,6 +92,7 @@ def optimize(
     what = _recipe(recipe, wishes)
     silent = quiet or as_json
     with Strop(url, api_key) as strop:
+        strop.check(what)
         model_id = sent(strop.upload_model, model, quiet=silent)
         data_id, evaluation_id = (
             each and sent(strop.upload_dataset, each, quiet=silent) for each in (data, evaluation)

@@ -86,7 +86,36 @@ def test_the_page_for_people_loads_nothing_from_elsewhere(service: Service) -> N
     assert "http://" not in page
     assert "https://" not in page
     assert "<script" not in page
-    assert "/docs" in service.http.get("/").json()["doors"]
+    assert "`" not in page
+    assert "<code>wait=N</code>" in page
+
+
+def test_the_root_is_a_page_for_a_browser_and_json_for_a_program(service: Service) -> None:
+    page = service.http.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert f"API={service.url}/v1\n" in page.text
+    assert 'curl -T model.onnx -X POST "$API/models?name=model.onnx"\n' in page.text
+    links = re.findall(r"href=(\S+?)>", page.text)
+    assert {"/docs", "/v1/jobs", "/v1/steps"} <= set(links)
+    assert service.http.get("/").json()["doors"] == links
+    assert all(service.http.get(link).status_code == 200 for link in links)
+
+
+def test_a_page_shows_the_name_it_was_asked_by_as_text(tmp_path: Path) -> None:
+    with running(settings_for(tmp_path / "home", api_keys="k"), tmp_path / "worker") as locked:
+        page = locked.http.get("/", headers={"Accept": "text/html", "Host": "<script>"}).text
+    assert "<script" not in page
+    assert "Bearer $STROP_API_KEY" in page
+
+
+def test_a_recipe_is_checked_before_anything_is_uploaded(service: Service) -> None:
+    right = service.http.post("/v1/recipes/check", json={"steps": [{"kind": "quantize_static"}]})
+    assert right.status_code == 200
+    assert right.json()["steps"][0]["percentile"] == 99.99
+    assert service.http.post("/v1/recipes/check", json=right.json()).json() == right.json()
+    wrong = service.http.post("/v1/recipes/check", json={"goal": {"minimize": "noise"}})
+    assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/goal/minimize")
 
 
 def test_answers_are_not_sniffed_or_framed(service: Service) -> None:

@@ -99,6 +99,13 @@ def test_exit_codes_tell_what_went_wrong(environment, words: tuple[str, ...], co
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("wrong", [("--goal", "noise"), ("--steps", "nonsense"), ("--metric", "taste")])
+def test_a_wrong_wish_is_refused_before_anything_is_uploaded(environment, model: Path, wrong: tuple[str, str]) -> None:
+    done = strop(environment, "optimize", model, *wrong)
+    assert done.returncode == Code.USAGE
+    assert "uploading" not in done.stderr
+
+
 def test_an_unreachable_service_is_told_with_the_remedy(environment) -> None:
     assert "is `strop serve` running" in strop(environment, "steps", "--url", "http://127.0.0.1:9").stderr
 

@@ -85,5 +85,16 @@ def test_each_wrong_option_is_named(strop: Strop, model: Path) -> None:
     }
 
 
+def test_a_wrong_recipe_is_refused_before_the_model_is_sent(strop: Strop, tmp_path: Path) -> None:
+    unsent = tmp_path / "model.onnx"  # is not there: to read it would fail in another way
+    with pytest.raises(InvalidRequest, match="/goal/minimize"):
+        strop.optimize(unsent, goal="noise")
+
+
+def test_a_checked_recipe_is_complete(strop: Strop) -> None:
+    request = {"model": "mdl_1", "goal": {"minimize": "size"}, "name": "a whole job request"}
+    assert strop.check(request)["budget"] == {"minutes": 20.0}
+
+
 def test_the_catalogue_names_the_steps(strop: Strop) -> None:
     assert {"simplify_graph", "quantize_static", "quantize_dynamic"} <= {step["kind"] for step in strop.steps()}
