@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(5, description="How often a worker renews its lease.")
     reaper_seconds: float = Field(10, description="How often maintenance looks for lost jobs and unsent hints.")
     cancel_grace_seconds: float = Field(10, description="From SIGTERM to SIGKILL when a job is canceled.")
+    storage_patience_seconds: float = Field(600, description="How long a result waits for a storage that is away.")
     retention_days: float = Field(30, description="How long finished jobs and their files are kept.")
     worker_slots: int = Field(2, ge=1, description="Jobs one worker process supervises at a time.")
     sandbox_min_level: str = Field("rlimits", description="none, rlimits, landlock or landlock+seccomp.")

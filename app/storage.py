@@ -3,6 +3,9 @@
 A blob is complete and durable when `put` returns, whatever crashes afterwards; putting the same content twice is
 harmless. "Missing" is the builtin FileNotFoundError, "away" is StorageUnavailable. Whether a blob is still wanted is
 not known here (`app.blobs`).
+
+A crash inside `put` may leave an unfinished file `abcdef….x` beside the blob's place, and a crash after it a blob that
+no row names; `put_between` lists both.
 """
 
 import errno
@@ -10,7 +13,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -47,8 +50,15 @@ class Storage(Protocol):
     def delete(self, sha256: str) -> None:
         """Remove the blob; a missing one is no error."""
 
+    def put_between(self, shard: str, after: float, before: float) -> list[str]:
+        """Names that begin with these two digits and were last put, or begun to be, then (UTC seconds since 1970)."""
+
     def check(self) -> None:
         """Raise StorageUnavailable where nothing could be stored now."""
+
+
+def is_full(error: OSError) -> bool:
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def open_storage(url: str, home: Path) -> Storage:
@@ -70,7 +80,7 @@ class LocalStorage:
     def put(self, path: Path, sha256: str) -> None:
         target = self._path(sha256)
         target.parent.mkdir(exist_ok=True)
-        if not target.exists():
+        if not _touch(target):
             self._take_in(path, target)
         _sync_folder(target.parent)
         _sync_folder(self.root)
@@ -98,6 +108,14 @@ class LocalStorage:
     def delete(self, sha256: str) -> None:
         self._path(sha256).unlink(missing_ok=True)
 
+    def put_between(self, shard: str, after: float, before: float) -> list[str]:
+        names = []
+        for path in self.root.glob(f"{shard}/{shard}*"):
+            with suppress(FileNotFoundError):
+                if after < path.stat().st_mtime < before:
+                    names.append(path.name)
+        return names
+
     def check(self) -> None:
         if not self.root.is_dir():
             raise StorageUnavailable(errno.ENOENT, "the folder of the blobs is gone")
@@ -106,9 +124,10 @@ class LocalStorage:
         return self.root / sha256[:2] / sha256
 
     def _take_in(self, path: Path, target: Path) -> None:
-        staged = target.parent / f".{uuid.uuid4().hex}"
+        staged = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
         try:
             _link_or_copy(path, staged)
+            _touch(staged)
             staged.chmod(0o444)
             _sync_file(staged)
             staged.replace(target)
@@ -161,6 +180,11 @@ class S3Storage:
         with _as_os_errors():
             obstore.delete(self._client(), _key(sha256))
 
+    def put_between(self, shard: str, after: float, before: float) -> list[str]:
+        with _as_os_errors():
+            objects = [item for batch in obstore.list(self._client(), prefix=shard) for item in batch]
+        return [_name(item["path"]) for item in objects if after < item["last_modified"].timestamp() < before]
+
     def check(self) -> None:
         try:
             with _as_os_errors():
@@ -197,6 +221,21 @@ def _as_os_errors() -> Iterator[None]:
 
 def _key(sha256: str) -> str:
     return f"{sha256[:2]}/{sha256}"
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]
+
+
+def _touch(path: Path) -> bool:
+    """Note that the file is wanted now; False where it is missing."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except PermissionError:  # it belongs to another user: it stays as old as it is
+        pass
+    return True
 
 
 def _link_or_copy(source: Path, destination: Path) -> None:

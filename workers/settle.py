@@ -4,10 +4,11 @@
     crashed, unavailable  → queued again, or failed            canceled    → canceled, with the last checkpoint's files
     drained               → queued, not charged                lost        → nothing is written
 
+Where the storage stays away, a success counts as `unavailable`, and other ends are written without files.
 Whatever was wanted, a job that is being canceled ends canceled: the user's word stands once it is recorded.
 """
 
-import errno
+import itertools
 import logging
 import time
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from app.blobs import keep
 from app.database import Artifact, File, FileState, JobState
 from app.events import transition
 from app.failpoints import reach
+from app.storage import is_full
 from engine.protocol import Finished, Work
 from engine.report import Verdict
 from workers import problems
@@ -34,6 +36,7 @@ from workers.workplace import Workplace
 
 CRASHES = 2  # attempts that may crash before the job fails
 RETRY_SECONDS = 10.0  # times the attempt's number, after the storage failed
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between asking a storage that is away
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +53,12 @@ class Ending:
 
 
 def settle(workplace: Workplace, taken: Claim, lease: Lease, folder: Path, outcome: Outcome) -> None:
-    """Decide and write, as long as the lease is ours. A job is settled at most once: the lease token sees to it."""
+    """Decide and write, as long as the lease is ours. A job is settled at most once: the lease token sees to it.
+
+    A storage that is away is waited for, since the result may have taken hours. The lease is renewed meanwhile.
+    """
+    give_up_at = time.monotonic() + workplace.settings.storage_patience_seconds
+    pauses = itertools.chain(PAUSES, itertools.repeat(PAUSES[-1]))
     while not lease.lost:
         try:
             if not _retried(workplace, taken, outcome):
@@ -58,8 +66,31 @@ def settle(workplace: Workplace, taken: Claim, lease: Lease, folder: Path, outco
         except SQLAlchemyError as error:
             log.warning("job %s is not settled yet: %s", taken.job_id, type(error).__name__)
             time.sleep(0.5)
+        except OSError as error:
+            log.warning("job %s could not be stored: %s", taken.job_id, error)
+            leaving = lease.draining or lease.canceling
+            if leaving or is_full(error) or time.monotonic() > give_up_at:
+                outcome = _without_files(outcome, error, lease)
+            else:
+                _pause(lease, next(pauses))
         else:
             return
+
+
+def _pause(lease: Lease, seconds: float) -> None:
+    """Sleep, but not through the moments in which somebody waits for us."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not (lease.lost or lease.draining or lease.canceling):
+        time.sleep(0.1)
+
+
+def _without_files(outcome: Outcome, error: OSError, lease: Lease) -> Outcome:
+    """What an attempt comes to whose files the storage did not take: a success is tried again, or is none."""
+    if outcome.end is not End.FINISHED:
+        return outcome.with_checkpoint(None)
+    if is_full(error):
+        return Outcome(End.FAILED, problem=problems.storage_full())
+    return Outcome(End.DRAINED if lease.draining else End.UNAVAILABLE)
 
 
 def _retried(workplace: Workplace, taken: Claim, outcome: Outcome) -> bool:
@@ -80,16 +111,12 @@ def _publishable(workplace: Workplace, taken: Claim, folder: Path, outcome: Outc
     """Check and store what the child left. A result that is refused makes a success a failure, and nothing else."""
     ending = _wanted(outcome)
     try:
-        ending = _with_files(workplace, taken, folder, outcome, ending)
+        return _with_files(workplace, taken, folder, outcome, ending)
     except Unacceptable as refusal:
         log.warning("job %s: %s", taken.job_id, refusal)
-        problem = problems.bad_output(str(refusal))
-    except OSError as error:
-        log.warning("job %s could not be stored: %s", taken.job_id, error)
-        problem = problems.storage_full() if error.errno == errno.ENOSPC else problems.service_unavailable()
-    else:
+        if ending.state is JobState.SUCCEEDED:
+            return Ending(JobState.FAILED, problems.bad_output(str(refusal)))
         return ending
-    return Ending(JobState.FAILED, problem) if ending.state is JobState.SUCCEEDED else _wanted(outcome)
 
 
 def _wanted(outcome: Outcome) -> Ending:

@@ -4,7 +4,6 @@ The loop here never touches the database; the lease's own thread does (`workers.
 keep a child alive whose lease has run out.
 """
 
-import errno
 import logging
 import os
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.failpoints import reach
+from app.storage import is_full
 from engine.protocol import Checkpoint, Event, Failed, Finished, Progress, Stage, TrialDone
 from workers import problems
 from workers.attempt import Unprepared, attempt_folder, prepare, seconds
@@ -65,7 +65,7 @@ def _attempt(workplace: Workplace, taken: Claim, folder: Path, lease: Lease, dra
     except Unprepared as refusal:
         return Outcome(End.FAILED, problem=refusal.problem)
     except OSError as error:
-        return Outcome(End.FAILED, problem=problems.storage_full()) if _is_full(error) else Outcome(End.UNAVAILABLE)
+        return Outcome(End.FAILED, problem=problems.storage_full()) if is_full(error) else Outcome(End.UNAVAILABLE)
     except Exception:  # the one supervisor: whatever the storage raised, the job must get an end
         log.exception("job %s could not be prepared", taken.job_id)
         return Outcome(End.UNAVAILABLE)
@@ -208,7 +208,3 @@ class Watch:
             return
         self._told_at, self._told_fraction = now, event.fraction
         self._lease.tell("progress", figures, progress=dict(self._progress))
-
-
-def _is_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)

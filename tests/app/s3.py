@@ -20,10 +20,14 @@ def s3_server() -> Iterator[str]:
 @pytest.fixture
 def s3_url(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A STROP_STORAGE_URL; the credentials are in the environment, as for any S3 client."""
+    return make_bucket(s3_server, monkeypatch)
+
+
+def make_bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     import httpx2
 
     bucket = f"bucket-{uuid.uuid4().hex}"
     for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("REGION", "us-east-1")):
         monkeypatch.setenv(f"AWS_{name}", value)
-    assert httpx2.put(f"{s3_server}/{bucket}").status_code == 200
-    return f"s3://{bucket}/strop?endpoint={s3_server}"
+    assert httpx2.put(f"{server}/{bucket}").status_code == 200
+    return f"s3://{bucket}/strop?endpoint={server}"

@@ -1,15 +1,17 @@
 """One contract, two storages: a local folder and S3."""
 
 import hashlib
+import os
 import random
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from app.blobs import collect, collect_all, keep
+from app.blobs import collect, collect_all, collect_strays, keep
 from app.database import Base, Blob, Database, File
 from app.errors import ConfigurationError
 from app.events import clock
@@ -19,6 +21,7 @@ from tests.app.service import running, settings_for
 
 CONTENT = random.Random(1).randbytes(40_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+SHARD = SHA256[:2]
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -79,6 +82,22 @@ def test_writers_of_the_same_content_do_not_disturb_each_other(storage: Storage,
     for writer in writers:
         writer.join()
     assert b"".join(storage.open(sha256)) == content
+
+
+def test_what_was_put_is_listed_by_its_time_and_its_first_digits(storage: Storage, source: Path) -> None:
+    storage.put(source, SHA256)
+    now = time.time()
+    assert storage.put_between(SHARD, now - 60, now + 60) == [SHA256]
+    assert storage.put_between(SHARD, now + 60, now + 120) == storage.put_between(SHARD, now - 120, now - 60) == []
+    assert storage.put_between("00", now - 60, now + 60) == []
+
+
+def test_a_local_blob_that_is_put_again_counts_as_new(source: Path, tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "blobs")
+    storage.put(source, SHA256)
+    age(storage, SHA256)
+    storage.put(source, SHA256)
+    assert storage.put_between(SHARD, time.time() - 60, time.time() + 60) == [SHA256]
 
 
 def test_a_local_blob_leaves_no_half_file_and_cannot_be_written(source: Path, tmp_path: Path) -> None:
@@ -190,3 +209,63 @@ def test_a_blob_collected_between_put_and_commit_is_put_again(database: Database
     assert storage.size(SHA256) == len(CONTENT)
     with database.read() as session:
         assert session.get(Blob, SHA256) is not None
+
+
+@pytest.mark.parametrize("name", [SHA256, f"{SHA256}.0123"])
+def test_old_bytes_without_a_row_are_removed_and_new_ones_kept(
+    database: Database, tmp_path: Path, source: Path, name: str
+) -> None:
+    begin_long_ago(database)
+    storage = LocalStorage(tmp_path / "blobs")
+    storage.put(source, name)
+    assert collect_strays(database, storage, SHARD, older_than_seconds=60) == 0
+    age(storage, name)
+    assert collect_strays(database, storage, SHARD, older_than_seconds=60) == 1
+    assert [path for path in storage.root.rglob("*") if path.is_file()] == []
+
+
+def test_a_young_or_empty_database_judges_no_older_bytes(database: Database, tmp_path: Path, source: Path) -> None:
+    storage = LocalStorage(tmp_path / "blobs")
+    storage.put(source, SHA256)
+    age(storage, SHA256)
+    assert collect_strays(database, storage, SHARD, older_than_seconds=60) == 0
+    begin_long_ago(database, at=2000)
+    assert collect_strays(database, storage, SHARD, older_than_seconds=60) == 0
+
+
+def test_old_bytes_with_a_row_are_no_strays(database: Database, tmp_path: Path, source: Path) -> None:
+    begin_long_ago(database)
+    storage = LocalStorage(tmp_path / "blobs")
+    storage.put(source, SHA256)
+    refer(database, storage, source, "mdl_1")
+    age(storage, SHA256)
+    assert collect_strays(database, storage, SHARD, older_than_seconds=60) == 0
+    assert storage.size(SHA256) == len(CONTENT)
+
+
+def test_an_upload_of_the_content_of_an_old_stray_survives_its_collection(
+    database: Database, tmp_path: Path, source: Path
+) -> None:
+    """The collector saw the stray as old, and comes while the upload stands between `put` and its commit."""
+    storage = LocalStorage(tmp_path / "blobs")
+    storage.put(source, SHA256)
+    with database.write() as session:
+        keep(session, storage, source, SHA256)
+        collector = threading.Thread(target=collect, args=(database, storage, SHA256))
+        collector.start()
+        collector.join(0.5)
+        assert collector.is_alive(), "it waits for the upload's transaction"
+        session.add(File(id="mdl_1", kind="model", name="x", sha256=SHA256, state="ready", created_at=clock(session)))
+    collector.join()
+    assert storage.size(SHA256) == len(CONTENT)
+
+
+def age(storage: LocalStorage, name: str) -> None:
+    """As if it had lain there for years."""
+    os.utime(storage.root / name[:2] / name, (1000, 1000))
+
+
+def begin_long_ago(database: Database, at: float = 0) -> None:
+    """As if the service had kept its first blob then."""
+    with database.write() as session:
+        session.add(Blob(sha256="0" * 64, size_bytes=1, created_at=at))

@@ -1,14 +1,17 @@
 """Puts files and jobs into a workplace, claims and runs them, and reads what became of them."""
 
 import hashlib
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from app.blobs import keep
 from app.database import Artifact, File, FileState, Job, JobEvent, JobState, Worker
-from app.events import clock
+from app.events import clock, transition
 from app.jobs import OPTIMIZE, enqueue, new_id
 from tests.faults.child import Act
 from tests.faults.standin import MODEL, request
@@ -124,3 +127,26 @@ def expire_lease(place: Workplace, job_id: str) -> None:
 
 def folders(place: Workplace) -> list[Path]:
     return list(place.attempts.iterdir())
+
+
+def meanwhile(act: Callable[[], object], until: Callable[[], bool]) -> threading.Thread:
+    """Do something on the side as soon as a condition holds."""
+
+    def wait_and_act() -> None:
+        while not until():
+            time.sleep(0.02)
+        act()
+
+    thread = threading.Thread(target=wait_and_act, daemon=True)
+    thread.start()
+    return thread
+
+
+def ask_to_cancel(workplace: Workplace, job_id: str) -> None:
+    with workplace.database.write() as session:
+        assert transition(session, job_id, JobState.CANCELING)
+
+
+def strike_out(workplace: Workplace) -> None:
+    with workplace.database.write() as session:
+        session.execute(delete(Worker))

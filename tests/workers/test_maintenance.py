@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from tests.workers.bench import (
 )
 from workers.child import MARK
 from workers.maintenance.__main__ import Duty, duties
-from workers.maintenance.expiry import expire
+from workers.maintenance.expiry import expire, turn
 from workers.maintenance.hints import relay
 from workers.maintenance.reaper import reap
 from workers.maintenance.sweep import sweep_attempts
@@ -203,3 +204,24 @@ def test_what_a_killed_api_left_of_an_upload_is_swept_while_the_service_runs(wor
         duty.do_if_due()
     services.database.engine.dispose()
     assert not left.exists()
+
+
+def test_bytes_that_a_killed_api_left_without_a_row_are_swept_while_the_service_runs(workplace: Workplace) -> None:
+    add_file(workplace)
+    with workplace.database.write() as session:
+        session.execute(update(Blob).values(created_at=0))
+    shard = turn(time.time())
+    left = workplace.settings.home / "blobs" / shard / f"{shard}{'0' * 62}"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"a model that nobody was told of")
+    os.utime(left, (1000, 1000))
+    services = compose(workplace.settings)
+    for duty in duties(workplace, services):
+        duty.do_if_due()
+    services.database.engine.dispose()
+    assert not left.exists()
+
+
+def test_every_part_of_the_storage_has_its_turn_within_a_day() -> None:
+    turns = {turn(second) for second in range(0, 86_400, 300)}
+    assert turns == {f"{number:02x}" for number in range(256)}

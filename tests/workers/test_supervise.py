@@ -1,27 +1,26 @@
 """What becomes of a job is decided by how its child ended, and nothing of the child is left afterwards."""
 
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import update
 
-from app.database import Job, JobState, Worker
-from app.events import transition
+from app.database import Job
 from tests.faults.child import HOSTILE, Act
 from tests.workers.bench import (
     add_file,
     add_inspection,
     add_job,
     artifacts,
+    ask_to_cancel,
     events,
     file_of,
     folders,
     job,
+    meanwhile,
     story,
+    strike_out,
     taken,
     work,
 )
@@ -45,19 +44,6 @@ def survivors(workplace: Workplace) -> list[psutil.Process]:
     """Every process anywhere that was started for an attempt here, by whatever way it tried to leave."""
     processes = [psutil.Process(pid) for pid in psutil.pids() if str(workplace.attempts) in str(command_line(pid))]
     return [process for process in processes if process.is_running()]
-
-
-def meanwhile(act: Callable[[], object], until: Callable[[], bool]) -> threading.Thread:
-    """Do something on the side as soon as a condition holds."""
-
-    def wait_and_act() -> None:
-        while not until():
-            time.sleep(0.02)
-        act()
-
-    thread = threading.Thread(target=wait_and_act, daemon=True)
-    thread.start()
-    return thread
 
 
 def test_a_finished_job_has_its_files_verdict_and_story(workplace: Workplace) -> None:
@@ -249,16 +235,6 @@ def test_the_child_gets_no_secret_and_no_variable_of_ours(
     assert MARK in seen
     assert "canary" not in str(seen)
     assert seen["ORT_DISABLE_TELEMETRY"] == "1"
-
-
-def ask_to_cancel(workplace: Workplace, job_id: str) -> None:
-    with workplace.database.write() as session:
-        assert transition(session, job_id, JobState.CANCELING)
-
-
-def strike_out(workplace: Workplace) -> None:
-    with workplace.database.write() as session:
-        session.execute(delete(Worker))
 
 
 def hand_over(workplace: Workplace, token: str, job_id: str) -> None:

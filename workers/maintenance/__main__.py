@@ -18,7 +18,7 @@ from app.failpoints import arm
 from app.queue import producer
 from app.services import Services, compose
 from app.settings import Settings
-from workers.maintenance.expiry import expire
+from workers.maintenance.expiry import DAY_SECONDS, SHARDS, expire, expire_strays
 from workers.maintenance.hints import relay, remind
 from workers.maintenance.reaper import reap
 from workers.maintenance.sweep import sweep_attempts
@@ -59,6 +59,7 @@ def duties(workplace: Workplace, services: Services) -> list[Duty]:
         Duty(lambda: sweep_attempts(workplace), often),
         Duty(lambda: intake.sweep(services.staging), EXPIRE_SECONDS),
         Duty(lambda: expire(services), EXPIRE_SECONDS),
+        Duty(lambda: expire_strays(services), DAY_SECONDS / SHARDS),
     ]
 
 

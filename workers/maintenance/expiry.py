@@ -1,10 +1,15 @@
-"""Forgets what has had its time: ended jobs, files that no job names, old keys, silent workers, unreferenced blobs."""
+"""Forgets what has had its time: ended jobs, files that no job names, old keys, silent workers, unreferenced blobs.
+
+Bytes without a row are looked for in one 256th of the storage at a time, by the first digits of their names, so that
+the whole is seen once a day and no other duty waits for it.
+"""
 
 import contextlib
+import time
 
 from sqlalchemy import String, cast, delete, exists, or_, select
 
-from app.blobs import collect_all
+from app.blobs import collect_all, collect_strays
 from app.database import FINAL, File, FileState, IdempotencyKey, Job, Worker
 from app.errors import Problem
 from app.events import clock
@@ -14,6 +19,8 @@ from app.services import Services
 DAY_SECONDS = 86_400.0
 BATCH = 100
 UNREFERENCED_SECONDS = 3600.0  # a blob just stored may still wait for the row that names it
+STRAY_SECONDS = DAY_SECONDS
+SHARDS = 256
 
 
 def expire(services: Services) -> None:
@@ -27,6 +34,16 @@ def expire(services: Services) -> None:
             services.files.delete(file_id, kind)
     _forget_rows(services)
     collect_all(services.database, services.storage, older_than_seconds=UNREFERENCED_SECONDS)
+
+
+def expire_strays(services: Services) -> None:
+    """Remove old bytes without a row from that part of the storage whose turn it is."""
+    collect_strays(services.database, services.storage, turn(time.time()), older_than_seconds=STRAY_SECONDS)
+
+
+def turn(at: float) -> str:
+    """The first two digits of the names that are looked at then."""
+    return f"{int(at % DAY_SECONDS / DAY_SECONDS * SHARDS):02x}"
 
 
 def _old_jobs(services: Services, retention: float) -> list[str]:
