@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -133,12 +133,22 @@ class Cluster:
         }
         self.broker = self._part("valkey", (*_valkey(self.socket, self.folder),))
         self.api = [self._part(f"api-{n}", _api(port)) for n, port in enumerate(self.ports)]
+        self.reborn_api = self._part("api-reborn", (*PYTHON, "tests.faults.reborn", str(self.ports[0])))
         self.worker = [self._part(f"worker-{n}", _worker(self.worker_module)) for n in range(self.workers)]
         self.maintenance = self._part("maintenance", (*PYTHON, self.maintenance_module))
 
     @property
     def parts(self) -> list[Part]:
         return [self.broker, *self.api, *self.worker, self.maintenance]
+
+    @contextlib.contextmanager
+    def mortal_api(self, place: str) -> Iterator[None]:
+        """Instead of the first API one that dies whenever a request reaches this place, and is there again at once."""
+        self.api[0].kill()
+        self.reborn_api.start(failpoints=f"{place}=kill")
+        self.wait_until_ready()
+        yield
+        self.reborn_api.kill()
 
     @property
     def urls(self) -> list[str]:
@@ -203,9 +213,9 @@ class Cluster:
 
     def kill_all(self) -> None:
         """Every process group of the service at one instant; the broker too."""
-        for part in self.parts:
+        for part in (*self.parts, self.reborn_api):
             part.signal(signal.SIGKILL)
-        for part in self.parts:
+        for part in (*self.parts, self.reborn_api):
             part.wait()
         self.forget()
 

@@ -15,15 +15,12 @@ pytestmark = pytest.mark.xdist_group("faults")
 
 def crash_while_submitting(cluster: Cluster, ledger: Ledger, place: str, count: int, *, retry: bool) -> list[str]:
     """Kill the first replica at a place inside each POST; the client may turn to the second with the same key."""
-    armed, keys = cluster.api[0], []
-    for _ in range(count):
-        armed.kill()
-        armed.start(failpoints=f"{place}=kill")
-        cluster.wait_until_ready()
-        keys.append(uuid.uuid4().hex)
-        assert ledger.send(keys[-1], api=0) is None
-        if retry:
-            assert ledger.send(keys[-1], api=1) is not None
+    keys = [uuid.uuid4().hex for _ in range(count)]
+    with cluster.mortal_api(place):
+        for key in keys:
+            assert ledger.send(key, api=0) is None
+            if retry:
+                assert ledger.send(key, api=1) is not None
     return keys
 
 
