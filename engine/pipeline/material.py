@@ -2,6 +2,10 @@
 
 One data set is split once by the seed. Without any, inputs are made up: good for timing, blind to accuracy. Rows are
 shuffled by the seed, so that the first hundred of a set that is sorted by class still hold every class.
+
+How few are too few to judge by? Where none of n decisions changed, a loss of 3/n is still possible (rule of three, at
+95 %). So 30 are the fewest that can rule out a loss of a tenth, which is never offered unasked, and fewer are refused.
+Where more still cannot tell what the limit asks for, the report says so, and how many could.
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +19,8 @@ from engine.errors import DataRejected
 from engine.protocol import EngineRequest
 from engine.signature import Signature
 
-FEWEST_TO_JUDGE, FEW_TO_LEARN, FEW_TO_JUDGE = 2, 16, 100
+FEWEST_TO_JUDGE, FEW_TO_LEARN, FEW_TO_JUDGE = 30, 16, 100
+FEWEST_TO_SPLIT = FEWEST_TO_JUDGE * 3 // 2  #: a third is learned from
 MADE_UP = 96
 
 NO_DATA = (
@@ -40,14 +45,28 @@ def gather(request: EngineRequest, attempt: Path, folder: Path, signature: Signa
         return Material(calibration, evaluation, "synthetic", [NO_DATA])
     calibration = open_samples(attempt / request.calibration, signature, request.labels, folder / "calibration")
     if request.evaluation is None:
+        _check_enough(calibration, "The data set has", FEWEST_TO_SPLIT)
         calibration, evaluation = calibration.split(seed)
     else:
         evaluation = open_samples(attempt / request.evaluation, signature, request.labels, folder / "evaluation")
-    if len(evaluation) < FEWEST_TO_JUDGE:
-        detail = f"{len(evaluation)} sample is left to judge a candidate by; a spread needs at least {FEWEST_TO_JUDGE}."
-        raise DataRejected("dataset_too_few_samples", detail, "Upload more samples.")
+        _check_enough(evaluation, "The data set for evaluation has", FEWEST_TO_JUDGE)
     calibration = shuffled(calibration, seed)
     return Material(calibration, evaluation, "uploaded", _thin(calibration, evaluation))
+
+
+def _check_enough(samples: Samples, subject: str, fewest: int) -> None:
+    if len(samples) >= fewest:
+        return
+    of_whole_runs = f" (in whole runs of {samples.rows_per_run})" if (samples.rows_per_run or 1) > 1 else ""
+    detail = (
+        f"{subject} {len(samples)} samples{of_whole_runs}, and at least {fewest} are needed: of {FEWEST_TO_JUDGE} that "
+        "are judged, none of which changes, a loss of 10 points can just be ruled out."
+    )
+    remedy = (
+        f"Upload at least {FEWEST_TO_SPLIT} samples, of which a third is learned from, or a data set for evaluation of "
+        f"at least {FEWEST_TO_JUDGE}. Without any data inputs are made up, and nothing is said of the accuracy."
+    )
+    raise DataRejected("too_few_samples", detail, remedy)
 
 
 def _thin(calibration: Samples, evaluation: Samples) -> list[str]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from engine.errors import DataRejected
-from engine.pipeline.material import gather, shuffled, some
+from engine.pipeline.material import FEWEST_TO_JUDGE, FEWEST_TO_SPLIT, gather, shuffled, some
+from engine.pipeline.trials import UNLIMITED_LOSS
 from engine.protocol import EngineRequest, Work
 from engine.signature import Signature
 from tests.models import small_cnn
@@ -41,19 +42,39 @@ def test_two_sets_are_taken_as_they_are(tmp_path: Path) -> None:
 
 
 def test_few_samples_are_warned_of(tmp_path: Path) -> None:
-    asked = request(dataset(tmp_path, "learn", 5), dataset(tmp_path, "judge", 20))
+    asked = request(dataset(tmp_path, "learn", 5), dataset(tmp_path, "judge", 30))
     material = gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=0)
     assert [warning.split(":")[0] for warning in material.warnings] == [
         "Only 5 calibration samples",
-        "Only 20 evaluation samples",
+        "Only 30 evaluation samples",
     ]
 
 
-def test_one_sample_is_too_few_to_judge_by(tmp_path: Path) -> None:
-    asked = request(dataset(tmp_path, "learn", 5), dataset(tmp_path, "judge", 1))
+@pytest.mark.parametrize(("learned", "judged", "minimum"), [(5, 29, 30), (100, 1, 30), (44, None, 45), (3, None, 45)])
+def test_samples_too_few_to_judge_by_are_refused_with_how_many_are_needed(
+    tmp_path: Path, learned: int, judged: int | None, minimum: int
+) -> None:
+    asked = request(dataset(tmp_path, "learn", learned), dataset(tmp_path, "judge", judged) if judged else None)
     with pytest.raises(DataRejected) as refusal:
         gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=0)
-    assert refusal.value.code == "dataset_too_few_samples"
+    assert refusal.value.code == "too_few_samples"
+    assert f"has {judged or learned} samples, and at least {minimum} are needed" in refusal.value.detail
+    assert "at least 45 samples" in refusal.value.remedy and "at least 30" in refusal.value.remedy
+
+
+def test_the_fewest_samples_are_enough_and_can_rule_out_a_tenth(tmp_path: Path) -> None:
+    asked = request(dataset(tmp_path, "all", FEWEST_TO_SPLIT))
+    material = gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=0)
+    assert len(material.evaluation) == FEWEST_TO_JUDGE
+    assert 3 / len(material.evaluation) <= UNLIMITED_LOSS < 3 / (len(material.evaluation) - 1)
+
+
+def test_samples_of_a_model_with_a_fixed_batch_count_in_whole_runs(tmp_path: Path) -> None:
+    batches_of_eight = small_cnn().model()
+    batches_of_eight.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
+    asked = request(dataset(tmp_path, "learn", 8), dataset(tmp_path, "judge", 31))
+    with pytest.raises(DataRejected, match="has 24 samples \\(in whole runs of 8\\)"):
+        gather(asked, tmp_path, tmp_path / "scratch", Signature.of(batches_of_eight), seed=0)
 
 
 def test_without_data_inputs_are_made_up_and_that_is_said(tmp_path: Path) -> None:
