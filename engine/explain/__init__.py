@@ -24,7 +24,7 @@ from engine.explain.time import (
     tiny_model,
     widths_not_multiple,
 )
-from engine.explain.trust import few_samples, gain_is_luck, made_up_inputs, noise_floor
+from engine.explain.trust import few_samples, made_up_inputs, noise_floor
 from engine.report import Finding, Report
 
 Rule = Callable[[Report], Finding | None]
@@ -49,7 +49,6 @@ RULES: tuple[Rule, ...] = (
     nothing_to_quantize,
     noise_floor,
     few_samples,
-    gain_is_luck,
     made_up_inputs,
 )
 

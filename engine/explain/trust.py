@@ -1,10 +1,12 @@
-"""How far the figures can be trusted."""
+"""How far the figures can be trusted, as far as no warning says it already.
+
+The comparison of outputs warns of samples too few for the limit and of a gain that is luck; both are in the report.
+"""
 
 from engine.report import Finding, Interval, Report
 from engine.words import digits, loss, loss_interval, range_of, times
 
 UNLIMITED_RESOLUTION = 0.01  #: what a user would want to tell where no limit was set
-LOW_FIDELITY_DB = 15.0
 SHARES = "share"
 
 
@@ -27,30 +29,19 @@ def noise_floor(report: Report) -> Finding | None:
 
 
 def few_samples(report: Report) -> Finding | None:
+    """Where no limit was set; where one was, the comparison itself has warned."""
     drop, limit = report.comparison.accuracy_drop, report.recipe.limits.accuracy_drop
     accuracy, samples = report.optimized.accuracy, report.environment.evaluation_samples
-    if drop is None or accuracy is None or not samples or (limit is None and accuracy.unit != SHARES):
+    if drop is None or limit is not None or accuracy is None or accuracy.unit != SHARES or not samples:
         return None
-    wanted = limit or UNLIMITED_RESOLUTION
-    if _half(drop) <= wanted:
+    if _half(drop) <= UNLIMITED_RESOLUTION:
         return None
-    needed = round(samples * (_half(drop) / wanted) ** 2)
+    needed = round(samples * (_half(drop) / UNLIMITED_RESOLUTION) ** 2)
     text = (
-        f"{samples} samples cannot resolve {loss(wanted, accuracy)}: the drop lies between "
+        f"{samples} samples cannot resolve {loss(UNLIMITED_RESOLUTION, accuracy)}: the drop lies between "
         f"{loss_interval(drop, accuracy)} (95 %). About {digits(needed)} samples would tell."
     )
     return Finding(code="few_samples", text=text, severity="warning")
-
-
-def gain_is_luck(report: Report) -> Finding | None:
-    drop, sqnr_db = report.comparison.accuracy_drop, report.comparison.sqnr_db
-    if drop is None or sqnr_db is None or drop.value >= 0 or sqnr_db >= LOW_FIDELITY_DB:
-        return None
-    text = (
-        f"The score rose by {loss(-drop.value, report.optimized.accuracy)}, yet the outputs are only {digits(sqnr_db)} "
-        f"dB from the original's: on {report.environment.evaluation_samples} samples such a gain is luck."
-    )
-    return Finding(code="gain_is_luck", text=text, severity="warning")
 
 
 def made_up_inputs(report: Report) -> Finding | None:
