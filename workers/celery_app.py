@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from celery import Celery
-from celery.signals import celeryd_after_setup, setup_logging, worker_shutting_down
+from celery.signals import celeryd_after_setup, setup_logging, worker_shutdown, worker_shutting_down
 
 from app import bootstrap
 from app.errors import ConfigurationError
@@ -70,6 +70,13 @@ def _leave(**_: object) -> None:
     """The slots see within a second that the worker is gone from the table, and give their jobs back."""
     for presence in _presences:
         presence.leave()
+
+
+@worker_shutdown.connect
+def _end(**_: object) -> None:
+    """All slots have ended: to take the interpreter down piece by piece would only keep who waits for us waiting."""
+    logging.shutdown()
+    os._exit(0)
 
 
 def _queue() -> str:

@@ -19,7 +19,7 @@ from strop.serve.process import Process
 
 START_SECONDS = 120.0
 STOP_SECONDS = 3.5  # for all but Valkey, which is stopped last
-VALKEY_STOP_SECONDS = 1.0
+VALKEY_STOP_SECONDS = 0.7
 LOOK_SECONDS = 0.2
 
 
@@ -46,14 +46,16 @@ def running(home: Home, *, host: str, port: int, slots: int | None, stop: Event)
     with home.held() as run, ExitStack() as started, _listen(host, port) as listener:
         environment = parts.environment(home, run, slots)
 
-        def start(*wanted: parts.Part) -> list[Process]:
+        def start(*wanted: parts.Part, stop_seconds: float = STOP_SECONDS) -> list[Process]:
             processes = [Process(part, home, run, environment) for part in wanted]
-            started.callback(_stop, processes)
+            started.callback(_stop, processes, stop_seconds)
             for process in processes:
                 process.start()
             return processes
 
-        broker = [] if "STROP_BROKER_URL" in os.environ else start(parts.valkey(home, run))
+        broker = (
+            [] if "STROP_BROKER_URL" in os.environ else start(parts.valkey(home, run), stop_seconds=VALKEY_STOP_SECONDS)
+        )
         Process(parts.migrations(), home, run, environment).run()
         others = start(parts.api(listener.fileno()), parts.worker(), parts.maintenance())
         service = Service(_url(listener), broker + others)
@@ -116,11 +118,11 @@ def _is_ready(url: str) -> bool:
     return answer.status_code == httpx2.codes.OK and answer.json()["status"] == "ready"
 
 
-def _stop(processes: list[Process]) -> None:
+def _stop(processes: list[Process], within_seconds: float) -> None:
     """Ask all, wait for all, end those that stay, and what they left in their groups."""
     for process in processes:
         process.terminate()
-    ends_at = time.monotonic() + STOP_SECONDS
+    ends_at = time.monotonic() + within_seconds
     for process in processes:
         process.wait(ends_at)
         process.kill()
