@@ -6,12 +6,13 @@ Pays on CPUs for models of large matrix products (transformers, MLPs), whose act
 were learned once; needs no calibration data. Convolutions and recurrent layers stay float.
 """
 
+from math import prod
 from pathlib import Path
 
 import onnx
 
-from engine.graph import load, save
-from engine.quantize.dynamic import dynamically_quantized, products
+from engine.graph import load, save, weights_of
+from engine.quantize.dynamic import FEWEST_ELEMENTS, dynamically_quantized, products
 from engine.quantize.prepare import prepared
 from engine.quantize.qdq import Format
 from engine.quantize.refusal import refusal
@@ -21,7 +22,17 @@ from engine.steps.base import Skipped, StepContext, Variant
 
 def refuse(model: onnx.ModelProto) -> str | None:
     """Why there is no matrix product to quantize."""
-    return refusal(model, ("Gemm", "MatMul"))
+    return refusal(model, ("Gemm", "MatMul")) or _too_small(model)
+
+
+def _too_small(model: onnx.ModelProto) -> str | None:
+    """As far as a glance can tell: a weight that is computed may turn out to be constant, and large."""
+    weights = weights_of(model)
+    products = [node for node in model.graph.node if node.op_type in ("Gemm", "MatMul")]
+    known = [[prod(weights[name].dims) for name in node.input[:2] if name in weights] for node in products]
+    if model.functions or not all(sizes and max(sizes) < FEWEST_ELEMENTS for sizes in known):
+        return None
+    return f"none of its matrix products has a constant float32 weight of {FEWEST_ELEMENTS} values or more"
 
 
 def run(step: QuantizeDynamic, model: Path, context: StepContext) -> list[Variant] | Skipped:

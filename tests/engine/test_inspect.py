@@ -11,7 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engine.errors import DataRejected, ModelRejected
 from engine.inspect import inspect_dataset, inspect_model
+from engine.recipe import QuantizeDynamic
 from engine.report import ModelSummary
+from engine.steps import Skipped
+from tests.engine.attempts import DIGITS
+from tests.engine.steps.outcome import run
 from tests.models import Net, branching, mlp, recurrent, residual_cnn, small_cnn, transformer
 
 
@@ -50,7 +54,7 @@ def test_expected_memory_holds_weights_and_the_activations_alive_at_once(tmp_pat
 @pytest.mark.parametrize(
     ("net", "fits"),
     [
-        (residual_cnn, {"simplify_graph", "quantize_static", "quantize_dynamic"}),
+        (residual_cnn, {"simplify_graph", "quantize_static"}),  # its one matrix has 160 values
         (transformer, {"simplify_graph", "quantize_static", "quantize_dynamic"}),
         (branching, {"simplify_graph"}),
     ],
@@ -232,3 +236,15 @@ def test_arrays_of_a_data_set_have_one_length(tmp_path: Path) -> None:
     with pytest.raises(DataRejected) as caught:
         inspect_dataset(tmp_path / "data.npz", tmp_path / "work")
     assert caught.value.code == "dataset_length"
+
+
+def test_an_inspection_and_the_step_agree_on_matrices_that_are_too_small(tmp_path: Path) -> None:
+    """The digits' matrix has 640 values: the step skips it, so the inspection must not promise it."""
+    path = DIGITS / "model.onnx"
+    found = inspect_model(path, tmp_path).summary
+    (promised,) = [step for step in found.steps if step.kind == "quantize_dynamic"]
+    skipped = run(QuantizeDynamic(), path, tmp_path / "out")
+    assert isinstance(skipped, Skipped) and not promised.applies
+    assert promised.reason == skipped.reason
+    large = small_cnn(width=128).save(tmp_path / "large.onnx")
+    assert "quantize_dynamic" in {step.kind for step in inspect_model(large, tmp_path).summary.steps if step.applies}
