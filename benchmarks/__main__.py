@@ -1,14 +1,18 @@
-"""`python -m benchmarks [models] [service]`: what Strop is worth, and what the service costs. Writes bench.json."""
+"""`python -m benchmarks [models] [calibration] [service]`: what Strop is worth, what it costs. Writes bench.json."""
 
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import models, service
+from benchmarks import calibration, models, service
 from benchmarks.table import Row, show
 
-PARTS: dict[str, Callable[[], list[Row]]] = {"models": models.run, "service": service.run}
+PARTS: dict[str, Callable[[], list[Row]]] = {
+    "models": models.run,
+    "calibration": calibration.run,
+    "service": service.run,
+}
 
 
 def main(names: list[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.npz import CHUNK_BYTES, open_arrays
-from engine.data.samples import Column, Layout, Samples
+from engine.data.samples import Column, Layout, Samples, release
 from engine.errors import DataRejected, shown
 from engine.report import TensorInfo
 from engine.signature import STRING, Signature
@@ -216,6 +216,7 @@ def _pieces(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     for start in range(0, len(whole), rows):
         if whole[start : start + rows].size:
             yield start, np.asarray(whole[start : start + rows])
+            release(array)
 
 
 def _check_finite(key: str, start: int, piece: np.ndarray, target: np.dtype) -> None:

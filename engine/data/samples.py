@@ -7,6 +7,7 @@ Three kinds of column, told apart by the rank of the array against the rank of t
     scalar array    one value that every run gets
 """
 
+import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -75,6 +76,8 @@ class Samples:
         step = self.run_rows(batch_size)
         for start in range(0, len(self.rows), step):
             yield {name: column.feed(self.rows[start : start + step]) for name, column in self.columns.items()}
+            for column in self.columns.values():
+                release(column.array)
 
     def first(self, count: int) -> "Samples":
         """The first rows, at least one run of them."""
@@ -98,6 +101,12 @@ class Samples:
     def _runs(self, runs: np.ndarray, unit: int) -> "Samples":
         grouped = self.rows[: len(self.rows) // unit * unit].reshape(-1, unit)
         return replace(self, rows=grouped[np.sort(runs)].ravel())
+
+
+def release(array: np.ndarray) -> None:
+    """Forget the pages of a memory-mapped array, which would stay resident; they are read again where needed."""
+    if isinstance(array.base, mmap.mmap):
+        array.base.madvise(mmap.MADV_DONTNEED)
 
 
 def cast(values: np.ndarray, dtype: str) -> np.ndarray:

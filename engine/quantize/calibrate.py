@@ -1,14 +1,15 @@
 """The ranges of activations, learned from samples that stream through ONNX Runtime.
 
-    min-max      one pass: ReduceMin and ReduceMax of each tensor inside the graph, so that two numbers come back
-    percentile   a second pass: a histogram of fixed bins over the range of the first, of evenly spaced elements
+    min-max                    one pass: the smallest and the largest value of each tensor, found inside the graph
+    percentile, entropy, mse   one more for all three: a histogram of each tensor, of evenly spaced elements
 
-One sample runs at a time and only counts are kept: memory does not grow with the number of samples, and no way of
-putting samples into batches can change a range.
+One sample runs at a time, or as many as the model insists on, and only counts are kept: memory does not grow with the
+number of samples. Which elements are read depends on the size of one sample alone, so no way of putting samples into
+batches can change a range.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,29 @@ from engine.data import Samples
 from engine.errors import StepFailed
 from engine.graph import Names, copied, save
 from engine.measure.session import open_session, session_options
+from engine.quantize.histograms import LEVELS, LEVELS_OF_ONE_SIGN, Histogram, entropy, mse, percentile
+from engine.quantize.qdq import Format
+from engine.recipe import Calibration
 from engine.runtime import ERRORS, reason
 
-BINS = 4096
-ELEMENTS_READ = 1 << 16  #: about as many elements of one tensor and sample go into its histogram
+ELEMENTS_READ = 1 << 16  #: about as many elements of one tensor and sample go into its histogram, at most twice as many
+BYTES_AT_ONCE = 256 << 20  #: that a run gives out at most; for more, there are more passes
+
+#: how elements are chosen inside the graph: operator, inputs, output. A tensor that the rows do not divide is one row.
+#: The step is odd, 2 · (size // (2 · ELEMENTS_READ)) + 1, so that it does not fall in step with the channels.
+SELECTION = (
+    ("Size", ("tensor",), "size"),
+    ("Mod", ("size", "rows"), "left_over"),
+    ("Equal", ("left_over", "zero"), "divisible"),
+    ("Where", ("divisible", "rows", "one"), "parts"),
+    ("Where", ("divisible", "by_row", "as_one"), "shape"),
+    ("Reshape", ("tensor", "shape"), "table"),
+    ("Div", ("size", "parts"), "part_size"),
+    ("Div", ("part_size", "twice"), "half"),
+    ("Mul", ("half", "two"), "even"),
+    ("Add", ("even", "one"), "step"),
+    ("Slice", ("table", "zero", "end", "one", "step"), "chosen"),
+)
 
 Ranges = dict[str, tuple[float, float]]
 
@@ -36,29 +56,36 @@ class Calibrator:
     folder: Path
     threads: int
     pause: Callable[[], None]
+    _histograms: dict[str, Histogram] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def minmax(self, names: Iterable[str]) -> Ranges:
-        """Smallest and largest value of each tensor; not finite where the values are not."""
+        """Smallest and largest value of each tensor; not finite where one value is not."""
         wanted = list(names)
         lows, highs = np.full(len(wanted), np.inf), np.full(len(wanted), -np.inf)
-        for values in self._run(*_with_extremes(self.model, wanted)):
-            extremes = np.array([float(value) for value in values])
-            lows, highs = np.minimum(lows, extremes[0::2]), np.maximum(highs, extremes[1::2])
+        for values in self.run(*_with_extremes(self.model, wanted)):
+            low, high, total = np.array([float(value) for value in values]).reshape(-1, 3).T
+            unsound = np.where(np.isfinite(total), 0.0, np.nan)  # the reductions above pass over NaN
+            lows, highs = np.minimum(lows, low + unsound), np.maximum(highs, high + unsound)
         return {name: (low, high) for name, low, high in zip(wanted, lows.tolist(), highs.tolist(), strict=True)}
+
+    def ranges(self, method: Calibration, extremes: Ranges, *, percent: float, form: Format) -> Ranges:
+        """The ranges this method gives activations of this format, inside the extremes that `minmax` found.
+
+        `percent` is the share of values that a percentile leaves inside. Extremes that are not finite stay as they are.
+        """
+        if method is Calibration.MINMAX:
+            return dict(extremes)
+        finite = {name: ends for name, ends in extremes.items() if np.isfinite(ends).all()}
+        self._learn({name: ends for name, ends in finite.items() if name not in self._histograms})
+        return extremes | {name: _range(self._histograms[name], method, percent, form) for name in finite}
 
     def percentile(self, ranges: Ranges, percent: float) -> Ranges:
         """Ranges that hold so many percent of the values, inside the given ones."""
-        histograms = {name: np.zeros(BINS, np.int64) for name in ranges}
-        for values in self._run(*_with_selections(self.model, list(ranges))):
-            for name, value in zip(ranges, values, strict=True):
-                histograms[name] += histogram(value, *ranges[name])
-        return {name: inner_range(histograms[name], *ranges[name], percent) for name in ranges}
+        form = Format(signed=False, reduced=False, per_channel=True)
+        return self.ranges(Calibration.PERCENTILE, ranges, percent=percent, form=form)
 
     def run(self, graph: onnx.ModelProto, outputs: Sequence[str]) -> Iterator[list[np.ndarray]]:
-        """What a graph with the same inputs gives out, sample after sample."""
-        yield from self._run(graph, outputs)
-
-    def _run(self, graph: onnx.ModelProto, outputs: Sequence[str]) -> Iterator[list[np.ndarray]]:
+        """These outputs of a graph that takes the samples, run after run."""
         path = save(graph, self.folder / "calibration.onnx")
         try:
             session = open_session(path, "cpu", session_options(self.threads))
@@ -71,42 +98,57 @@ class Calibrator:
         finally:
             path.unlink()
 
+    def _learn(self, extremes: Ranges) -> None:
+        """Fill the histograms of these tensors."""
+        rows = self.samples.run_rows(1)
+        tensors = max(BYTES_AT_ONCE // (rows * 2 * ELEMENTS_READ * np.float32().nbytes), 1)
+        for start in range(0, len(extremes), tensors):
+            names = list(extremes)[start : start + tensors]
+            histograms = [Histogram.over(*extremes[name]) for name in names]
+            for values in self.run(*_with_selections(self.model, names, rows)):
+                for histogram, some in zip(histograms, values, strict=True):
+                    histogram.add(some)
+            self._histograms.update(zip(names, histograms, strict=True))
+
+
+def _range(histogram: Histogram, method: Calibration, percent: float, form: Format) -> tuple[float, float]:
+    seen = histogram.folded() if form.symmetric else histogram
+    levels = LEVELS_OF_ONE_SIGN if form.symmetric else LEVELS
+    if method is Calibration.PERCENTILE:
+        low, high = percentile(seen, 2 * percent - 100 if form.symmetric else percent)  # all are left out at one end
+    else:
+        low, high = {Calibration.ENTROPY: entropy, Calibration.MSE: mse}[method](seen, levels)
+    return (-high, high) if form.symmetric else (low, high)
+
 
 # ── what the graph gives out ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _with_extremes(model: onnx.ModelProto, wanted: list[str]) -> tuple[onnx.ModelProto, list[str]]:
-    """The graph with the smallest and largest value of each tensor as its outputs."""
+    """The graph with the smallest and largest value of each tensor, and the sum of all, as its outputs."""
     graph, names = _observed(model)
     outputs = []
     for name in wanted:
-        for operator in ("ReduceMin", "ReduceMax"):
+        for operator in ("ReduceMin", "ReduceMax", "ReduceSum"):
             outputs.append(names.fresh(f"{name}_{operator}"))
             graph.graph.node.append(helper.make_node(operator, [name], outputs[-1:], keepdims=0))
     return _giving(graph, outputs), outputs
 
 
-def _with_selections(model: onnx.ModelProto, wanted: list[str]) -> tuple[onnx.ModelProto, list[str]]:
-    """The graph with evenly spaced elements of each tensor as its outputs."""
+def _with_selections(model: onnx.ModelProto, wanted: list[str], rows: int) -> tuple[onnx.ModelProto, list[str]]:
+    """The graph with evenly spaced elements of each tensor, of each of the rows that run at once, as its outputs."""
     graph, names = _observed(model)
-    constants = {"flat": [-1], "twice": [2 * ELEMENTS_READ], "two": [2], "one": [1], "start": [0], "end": [2**62]}
-    named = {key: names.fresh(f"selection_{key}") for key in constants}
-    for key, value in constants.items():
-        graph.graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), named[key]))
+    constants = {"zero": [0], "one": [1], "two": [2], "twice": [2 * ELEMENTS_READ], "end": [2**62]}
+    constants |= {"rows": [rows], "by_row": [rows, -1], "as_one": [1, -1]}
+    shared = {part: names.fresh(f"selection_{part}") for part in constants}
+    for part, value in constants.items():
+        graph.graph.initializer.append(numpy_helper.from_array(np.array(value), shared[part]))
     outputs = []
     for name in wanted:
-        flat, size, half, even, step, chosen = (names.fresh(f"{name}_selection") for _ in range(6))
-        # an odd step, so that it does not fall in step with the channels: 2 · (size // (2 · elements)) + 1
-        steps = (
-            ("Reshape", [name, named["flat"]], flat),
-            ("Size", [name], size),
-            ("Div", [size, named["twice"]], half),
-            ("Mul", [half, named["two"]], even),
-            ("Add", [even, named["one"]], step),
-            ("Slice", [flat, named["start"], named["end"], named["start"], step], chosen),
-        )
-        graph.graph.node.extend(helper.make_node(operator, inputs, [output]) for operator, inputs, output in steps)
-        outputs.append(chosen)
+        named = shared | {"tensor": name} | {part: names.fresh(f"{name}_{part}") for _, _, part in SELECTION}
+        for operator, inputs, part in SELECTION:
+            graph.graph.node.append(helper.make_node(operator, [named[key] for key in inputs], [named[part]]))
+        outputs.append(named["chosen"])
     return _giving(graph, outputs), outputs
 
 
@@ -118,26 +160,3 @@ def _giving(graph: onnx.ModelProto, outputs: list[str]) -> onnx.ModelProto:
     del graph.graph.output[:]
     graph.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs)
     return graph
-
-
-# ── histograms ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def histogram(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """How many values fall into each of the equal bins between low and high."""
-    if high <= low:
-        return np.zeros(BINS, np.int64)
-    position = (values.ravel().astype(np.float64) - low) * (BINS / (high - low))
-    return np.bincount(np.clip(position, 0, BINS - 1).astype(np.int64), minlength=BINS)
-
-
-def inner_range(counts: np.ndarray, low: float, high: float, percent: float) -> tuple[float, float]:
-    """The range without the outermost values, half of them on either side."""
-    total = counts.sum()
-    if not total:
-        return low, high
-    outside = total * (100 - percent) / 200
-    below = int(np.searchsorted(np.cumsum(counts), outside, side="right"))
-    above = int(np.searchsorted(np.cumsum(counts[::-1]), outside, side="right"))
-    width = (high - low) / BINS
-    return low + below * width, high - above * width

@@ -32,6 +32,20 @@ def test_batches_hold_every_row_once_and_in_order(count: int, size: int) -> None
     assert all(len(batch) <= size for batch in batches)
 
 
+def resident_file_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssFile"))
+
+
+def test_what_was_read_of_a_file_does_not_stay_in_memory(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.ones((1000, 10_000), np.float32))
+    wanted = Signature((TensorInfo(name="x", dtype="float32", shape=["batch", 10_000]),), ())
+    before = resident_file_bytes()
+    samples = open_samples(tmp_path / "data.npz", wanted, None, tmp_path)
+    grown = [resident_file_bytes() - before, *(resident_file_bytes() - before for _ in samples.batches(8))]
+    assert max(grown) < 8_000_000  # of 40 MB
+
+
 @given(count=some.integers(2, 60), seed=some.integers(0, 2**32 - 1), unit=some.sampled_from([None, 1, 2]))
 def test_a_split_is_disjoint_complete_and_repeatable(count: int, seed: int, unit: int | None) -> None:
     samples = numbered(count * (unit or 1), unit)
