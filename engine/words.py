@@ -60,12 +60,22 @@ def share(value: float | None) -> str:
     return f"{percent:.{1 if abs(percent) >= 10 else 2}f} %".replace("-", _MINUS)
 
 
+def ratio(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else digits(value)
+
+
 def times(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.2f}×" if math.isfinite(value) else f"{digits(value)}×"
+    """For a sentence, which goes on with “as fast”."""
+    return NOTHING if value is None else f"{ratio(value)} times"
 
 
-def times_interval(interval: Interval | None) -> str:
-    return NOTHING if interval is None else f"{times(interval.low)} … {times(interval.high)}"
+def factor(value: float | None) -> str:
+    """For a column or an axis."""
+    return NOTHING if value is None else f"{ratio(value)}×"
+
+
+def factors(interval: Interval | None) -> str:
+    return NOTHING if interval is None else f"{factor(interval.low)} … {factor(interval.high)}"
 
 
 def range_of(interval: Interval) -> str:
@@ -133,6 +143,14 @@ COMPARATIVE: dict[Minimize, str] = {
     Minimize.LATENCY: "faster",
     Minimize.SIZE: "smaller",
     Minimize.MEMORY: "less memory",
+}
+
+
+#: What follows a ratio: “1.74 times as fast”.
+GAINED: dict[Minimize, str] = {
+    Minimize.LATENCY: "times as fast",
+    Minimize.SIZE: "times smaller",
+    Minimize.MEMORY: "times less memory",
 }
 
 

@@ -118,13 +118,17 @@ def _figures(trial: dict[str, Any]) -> str:
     comparison = trial.get("comparison") or {}
     facts = []
     if speedup := comparison.get("speedup"):
-        facts.append(f"{speedup['value']:.2f}× ({speedup['low']:.2f}–{speedup['high']:.2f})")
+        facts.append(f"{speedup['value']:.2f} times as fast ({speedup['low']:.2f}–{speedup['high']:.2f})")
     if drop := comparison.get("accuracy_drop"):
         facts.append(_drop(drop["value"], (trial.get("figures") or {}).get("accuracy") or {}))
     return ", ".join(facts)
 
 
 def _drop(value: float, accuracy: dict[str, Any]) -> str:
+    """In the words of the report: shares count in points of 100, noise in percent of the signal."""
     metric, unit = printable(accuracy.get("metric", "accuracy")), printable(accuracy.get("unit", ""))
-    change = 0.0 - value  # never a negative zero
-    return f"{metric} {100 * change:+.2f} points" if unit == "share" else f"{metric} {change:+.4g} {unit}".rstrip()
+    factor, name = {"share": (100, "points"), "dB": (100, "% noise")}.get(unit, (1, unit))
+    lost = round(factor * value, 2) if unit == "share" else float(f"{factor * value:.3g}")
+    name = "point" if unit == "share" and abs(lost) == 1 else name
+    amount = f"{lost + 0.0:g}".replace("-", "−")  # a zero is never negative
+    return f"{metric}: {amount} {name}".rstrip() + " lost"

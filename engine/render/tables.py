@@ -52,7 +52,7 @@ def _time(name: str, before: float, after: float, change: str | None = None, spr
         before=words.milliseconds(before),
         after=words.milliseconds(after),
         change=change or words.change(before, after),
-        spread=words.times_interval(spread) if spread else "",
+        spread=words.factors(spread) if spread else "",
         tone=_tone(before, after, spread),
     )
 

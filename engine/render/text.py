@@ -8,6 +8,7 @@ from engine.render.tables import before_and_after
 from engine.report import Outcome, Report, Trial
 
 WIDTH = 100
+NARROWEST = 20  #: a last column
 
 
 def render_text(report: Report) -> str:
@@ -41,7 +42,7 @@ def _trials(report: Report) -> str:
             f"{'→ ' if trial.id == chosen else '  '}{trial.id}",
             *_trial_figures(report, trial),
             str(trial.state),
-            _ending(_printable(trial.label), 46),
+            _printable(trial.label),
         ]
         for trial in report.trials
     ]
@@ -53,7 +54,7 @@ def _trial_figures(report: Report, trial: Trial) -> list[str]:
     speedup = comparison.speedup.value if comparison and comparison.speedup else None
     drop = comparison.accuracy_drop.value if comparison and comparison.accuracy_drop else None
     size = trial.figures.size_bytes if trial.figures else None
-    return [words.times(speedup), words.loss(drop, report.baseline.accuracy), words.size(size)]
+    return [words.factor(speedup), words.loss(drop, report.baseline.accuracy), words.size(size)]
 
 
 def _why(report: Report) -> str:
@@ -77,16 +78,21 @@ def _how(report: Report) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Iterable[int] = (0,)) -> str:
-    """Columns two spaces apart, as wide as their widest cell; figures to the right."""
+    """Columns two spaces apart, as wide as their widest cell, figures to the right; the last goes on below itself."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in [head, *rows]
+    return "\n".join(line for row in [head, *rows] for line in _row(row, widths, left))
+
+
+def _row(cells: Sequence[str], widths: Sequence[int], left: Iterable[int]) -> list[str]:
+    """What does not fit into the last column goes on below its beginning."""
+    *others, last = [
+        cell.ljust(width) if column in left else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
-    return "\n".join(_cut(line, WIDTH) for line in lines)
+    begin = "".join(f"{cell}  " for cell in others)
+    width = max(WIDTH, len(begin) + NARROWEST)
+    lines = textwrap.wrap(last.rstrip(), width, initial_indent=begin, subsequent_indent=" " * len(begin))
+    return lines or [begin.rstrip()]
 
 
 def _bullets(texts: Iterable[str]) -> list[str]:
@@ -95,15 +101,6 @@ def _bullets(texts: Iterable[str]) -> list[str]:
 
 def _wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
     return textwrap.wrap(_printable(text), WIDTH, initial_indent=first, subsequent_indent=rest)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _ending(text: str, width: int) -> str:
-    """Labels begin with what they build on, and differ at their end."""
-    return text if len(text) <= width else "…" + text[1 - width :]
 
 
 def _printable(text: str) -> str:

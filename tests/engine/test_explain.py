@@ -125,10 +125,12 @@ def test_widths_that_fill_no_vectors_are_told_by_the_width_of_the_vectors(
 
 
 def test_what_int8_can_bring_is_the_ratio_of_the_peaks() -> None:
-    assert "1.95×" in text("int8_without_vnni", on_machine(peak_gflops=71.2, peak_gops_int8=139.0))
+    assert "1.95 times" in text("int8_without_vnni", on_machine(peak_gflops=71.2, peak_gops_int8=139.0))
     hardly = finding("int8_without_vnni", on_machine(peak_gflops=71.2, peak_gops_int8=75.0))
     assert hardly is not None and hardly.severity == "warning"
-    assert "4.00×" in text("int8_with_vnni", on_machine(peak_gflops=50.0, peak_gops_int8=200.0, flags=["avx512_vnni"]))
+    assert "4.00 times" in text(
+        "int8_with_vnni", on_machine(peak_gflops=50.0, peak_gops_int8=200.0, flags=["avx512_vnni"])
+    )
 
 
 def test_nothing_is_said_about_int8_where_none_was_tried() -> None:
@@ -139,7 +141,7 @@ def test_nothing_is_said_about_int8_where_none_was_tried() -> None:
 
 def test_the_fastest_and_the_slowest_format_are_set_side_by_side() -> None:
     sentence = text("format_matters", report())
-    assert "1.74×" in sentence and "signed activations, full range 0.71×" in sentence
+    assert "1.74 times" in sentence and "signed activations, full range 0.71 times" in sentence
 
 
 def test_layers_left_in_float_and_their_conversions_are_told() -> None:
@@ -169,7 +171,7 @@ def with_speedup(value: float, noise: Interval) -> Report:
 
 
 def test_a_gain_below_the_noise_floor_is_not_told_from_noise() -> None:
-    assert "1.02×" in text("noise_floor", with_speedup(1.02, interval(1.0, 0.03)))
+    assert "1.02 times" in text("noise_floor", with_speedup(1.02, interval(1.0, 0.03)))
     assert finding("noise_floor", with_speedup(1.02, interval(1.0, 0.01))) is None
 
 

@@ -60,7 +60,7 @@ def interval(value: float, half: float) -> Interval:
 
 
 REASONS = {
-    TrialState.KEPT: "1.74 times faster than the original and inside the limit of 1 point.",
+    TrialState.KEPT: "1.74 times as fast as the original and inside the limit of 1 point.",
     TrialState.DOMINATED: "t03 is faster and as accurate.",
     TrialState.REJECTED: "It loses 5.6 points; the limit is 1 point.",
 }
@@ -180,7 +180,7 @@ def improved() -> Report:
         verdict=Verdict(
             outcome=Outcome.IMPROVED,
             minimize=minimize,
-            headline="1.74 times faster (95 %: 1.71 to 1.77), at 0.2 points of top-1 less.",
+            headline="1.74 times as fast (95 %: 1.71 to 1.77), at 0.2 points of top-1 less.",
             reasons=[
                 "The interval of the speed-up lies above 1 and above the noise floor.",
                 "Inside the limit of 1 point.",

@@ -13,7 +13,7 @@ def test_no_line_is_wider_than_the_terminal(report: Report) -> None:
 
 
 def test_the_verdict_is_the_first_line() -> None:
-    assert render_text(improved()).startswith("IMPROVED\n1.74 times faster")
+    assert render_text(improved()).startswith("IMPROVED\n1.74 times as fast")
     assert render_text(unimproved()).startswith("NO IMPROVEMENT\n")
 
 
@@ -27,6 +27,17 @@ def test_every_trial_has_a_line_and_the_chosen_one_an_arrow() -> None:
         "t05",
     ]
     assert [line for line in text.splitlines() if line.startswith("→ t03")]
+
+
+def test_a_long_label_goes_on_below_itself_and_loses_nothing() -> None:
+    first, *others = improved().trials
+    label = "simplified, then int8 with unsigned activations, full range, one scale per channel, ranges by entropy"
+    text = render_text(improved().model_copy(update={"trials": [first.model_copy(update={"label": label}), *others]}))
+    begun = next(line for line in text.splitlines() if line.lstrip().startswith(first.id))
+    column = begun.index("simplified")
+    below = text.splitlines()[text.splitlines().index(begun) + 1]
+    assert below[:column].isspace()
+    assert f"{begun[column:]} {below[column:]}" == label
 
 
 def test_an_escape_sequence_in_a_name_is_replaced() -> None:
