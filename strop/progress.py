@@ -127,8 +127,15 @@ def _figures(trial: dict[str, Any]) -> str:
 def _drop(value: float, accuracy: dict[str, Any]) -> str:
     """In the words of the report: shares count in points of 100, noise in percent of the signal."""
     metric, unit = printable(accuracy.get("metric", "accuracy")), printable(accuracy.get("unit", ""))
-    factor, name = {"share": (100, "points"), "dB": (100, "% noise")}.get(unit, (1, unit))
-    lost = round(factor * value, 2) if unit == "share" else float(f"{factor * value:.3g}")
-    name = "point" if unit == "share" and abs(lost) == 1 else name
-    amount = f"{lost + 0.0:g}".replace("-", "−")  # a zero is never negative
-    return f"{metric}: {amount} {name}".rstrip() + " lost"
+    if unit == "share":
+        points = round(100 * value, 2) + 0.0  # never a negative zero
+        amount, unit = f"{points:g}", "point" if abs(points) == 1 else "points"
+    else:
+        factor, unit = (100, "% noise") if unit == "dB" else (1, unit)
+        amount = _digits(factor * value)
+    return f"{metric}: {'0' if value == 0 else amount.replace('-', '−')} {unit}".rstrip() + " lost"
+
+
+def _digits(value: float) -> str:
+    """Three that are significant."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"

@@ -1,0 +1,19 @@
+"""What a person reads while a job works says the same as its report."""
+
+import pytest
+
+from engine import words
+from engine.recipe import Metric
+from engine.report import Accuracy
+from strop.progress import trial_line
+
+UNITS = [(Metric.TOP1, "share"), (Metric.SQNR, "dB"), (Metric.MSE, "squared error")]
+
+
+@pytest.mark.parametrize(("metric", "unit"), UNITS)
+@pytest.mark.parametrize("loss", [0.005, -0.005, 0.01, 0.0, -0.0, 0.0312345, -0.00066, -0.0002, 1.5])
+def test_a_loss_is_told_in_the_words_of_the_report(metric: Metric, unit: str, loss: float) -> None:
+    accuracy = Accuracy(metric=metric, unit=unit, higher_is_better=True, value=0.9, samples=100)
+    drop = {"value": loss, "low": loss - 0.1, "high": loss + 0.1}
+    trial = {"comparison": {"accuracy_drop": drop}, "figures": {"accuracy": accuracy.model_dump(mode="json")}}
+    assert trial_line(trial).plain.endswith(f"{metric}: {words.loss(loss, accuracy)} lost")
