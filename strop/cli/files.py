@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from strop.cli.choices import choices, default
 from strop.cli.exits import say
 from strop.cli.options import ApiKey, Json, Model, Quiet, Url
 from strop.cli.output import print_json, print_table, sent
@@ -30,7 +31,7 @@ def inspect(
 
 
 def steps(as_json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
-    """List the steps there are, and their options."""
+    """List the steps there are, and what their options may be."""
     with Strop(url, api_key) as strop:
         catalogue = strop.steps()
     if as_json:
@@ -38,7 +39,8 @@ def steps(as_json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None)
         return
     for step in catalogue:
         typer.echo(f"{step['kind']}\n  {step['title']}")
-        print_table(("   ", name, *_option(schema)) for name, schema in step["options"]["properties"].items())
+        for name, schema in step["options"]["properties"].items():
+            typer.echo(_option(name, schema, step["options"].get("$defs", {})))
 
 
 def _facts(file_id: str, name: str, summary: dict[str, Any]) -> list[tuple[str, object]]:
@@ -63,5 +65,7 @@ def _tensor(info: dict[str, Any]) -> str:
     return f"{info['name']}: {info['dtype']}[{shape}]"
 
 
-def _option(schema: dict[str, Any]) -> tuple[str, str]:
-    return f"[{schema.get('default')}]", schema.get("description", "")
+def _option(name: str, schema: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """Its name, values and default in a line, and its meaning below."""
+    choice = f"{name}: {choices(schema, definitions)}; {default(schema)}"
+    return f"    {choice}\n        {schema.get('description', '')}".rstrip()

@@ -154,5 +154,5 @@ def test_inspect_and_steps_print_tables(environment, model: Path) -> None:
     inspected = strop(environment, "inspect", model)
     assert "x: float32[N, 4]" in inspected.stdout
     assert json.loads(strop(environment, "inspect", model, "--json").stdout)["model"]["summary"]["opset"] == 17
-    assert "quantize_static" in strop(environment, "steps").stdout
+    assert "percentile: from 90 to 100; 99.99 if left out" in strop(environment, "steps").stdout
     assert {"kind", "title", "options"} <= json.loads(strop(environment, "steps", "--json").stdout)[0].keys()
