@@ -36,10 +36,31 @@ class Range(StrEnum):
     REDUCED = "reduced"  #: weights use 7 bits, so that CPUs without VNNI do not saturate
 
 
+class Scales(StrEnum):
+    AUTO = "auto"  #: one per channel; one per tensor where that is faster or the only one that loads
+    PER_CHANNEL = "per_channel"  #: one weight scale per output channel
+    PER_TENSOR = "per_tensor"  #: one weight scale for the whole tensor
+
+
+class Layout(StrEnum):
+    AUTO = "auto"  #: try both, keep what measures best
+    QDQ = "qdq"  #: QuantizeLinear and DequantizeLinear around float operators; every runtime reads it
+    QOPERATOR = "qoperator"  #: QLinearConv and its kin, as ONNX Runtime computes them; a smaller graph
+
+
 class Calibration(StrEnum):
-    AUTO = "auto"  #: try min-max and percentile, keep what measures best
+    AUTO = "auto"  #: try all, keep what is most faithful
     MINMAX = "minmax"  #: the range is the smallest and largest value seen
     PERCENTILE = "percentile"  #: the range leaves out the most extreme values
+    ENTROPY = "entropy"  #: the range whose 8-bit histogram tells least apart from the true one (Kullback-Leibler)
+    MSE = "mse"  #: the range with the smallest mean squared error of clipping and rounding
+
+
+Auto = Literal["auto"]
+KeepFloat = Annotated[
+    tuple[Annotated[str, Field(max_length=1000, pattern=PRINTABLE)], ...],
+    Field(max_length=10_000, description="Operator types, or names of nodes or their outputs, that stay in float."),
+]
 
 
 class SimplifyGraph(Grammar):
@@ -53,11 +74,18 @@ class QuantizeStatic(Grammar):
 
     kind: Literal["quantize_static"] = "quantize_static"
     activations: Activations = Field(Activations.AUTO, description="Signedness of 8-bit activations.")
+    symmetric: bool = Field(False, description="Activation ranges around zero (zero point 0 where signed).")
     weight_range: Range = Field(Range.AUTO, description="Whether 8-bit weights use the full range or 7 bits of it.")
-    per_channel: bool = Field(True, description="One weight scale per output channel instead of one per tensor.")
+    weight_scales: Scales = Field(Scales.AUTO, description="How many scales a weight has.")
+    layout: Layout = Field(Layout.AUTO, description="How 8-bit operators are written down.")
     calibration: Calibration = Field(Calibration.AUTO, description="How activation ranges are learned.")
     percentile: float = Field(99.99, ge=90, le=100, description="Share of values inside the range, in percent.")
     samples: int = Field(256, ge=1, le=100_000, description="Calibration samples to read at most.")
+    equalize: bool | Auto = Field("auto", description="Even out the weight ranges of layers that follow each other.")
+    smooth: bool | Auto = Field("auto", description="Move outliers of activations into the weights they meet.")
+    correct_bias: bool | Auto = Field("auto", description="Take the mean error of rounding out of each layer's bias.")
+    mixed: bool | Auto = Field("auto", description="Keep the layers in float that cost most accuracy for least time.")
+    keep_float: KeepFloat = ()
 
 
 class QuantizeDynamic(Grammar):
@@ -66,10 +94,51 @@ class QuantizeDynamic(Grammar):
     kind: Literal["quantize_dynamic"] = "quantize_dynamic"
     activations: Activations = Field(Activations.UNSIGNED, description="Only unsigned activations have kernels.")
     weight_range: Range = Field(Range.AUTO, description="Whether 8-bit weights use the full range or 7 bits of it.")
-    per_channel: bool = Field(True, description="One weight scale per output channel instead of one per tensor.")
+    weight_scales: Scales = Field(Scales.AUTO, description="How many scales a weight has.")
+    keep_float: KeepFloat = ()
 
 
-Step = Annotated[SimplifyGraph | QuantizeStatic | QuantizeDynamic, Field(discriminator="kind")]
+class WeightLayout(StrEnum):
+    AUTO = "auto"  #: try matmul_nbits and unpack, keep what measures best
+    MATMUL_NBITS = "matmul_nbits"  #: ONNX Runtime's MatMulNBits: reads packed weights, rounds activations to 8 bits too
+    DEQUANTIZE = "dequantize"  #: DequantizeLinear by blocks (opset 21), which ONNX Runtime turns into MatMulNBits
+    UNPACK = "unpack"  #: unpacked once, as the model is loaded; then it computes just as the original
+
+
+class QuantizeWeights(Grammar):
+    """Store the weights of matrix products in 4 or 8 bits, block by block; activations stay in float."""
+
+    kind: Literal["quantize_weights"] = "quantize_weights"
+    bits: Literal[4, 8] = Field(8, description="Bits of one weight.")
+    block_size: Literal[16, 32, 64, 128, 256] = Field(32, description="Weights of a column that share one scale.")
+    symmetric: bool = Field(True, description="Ranges around zero, without zero points.")
+    layout: WeightLayout = Field(WeightLayout.AUTO, description="How packed weights are written down.")
+    keep_float: KeepFloat = ()
+
+
+class Half(StrEnum):
+    FLOAT16 = "float16"  #: 11 bits of precision, values up to 65504
+    BFLOAT16 = "bfloat16"  #: 8 bits of precision, the range of float32; few kernels on CPUs
+
+
+class Arithmetic(StrEnum):
+    AUTO = "auto"  #: try both, keep what measures best
+    FLOAT32 = "float32"  #: weights are unpacked once, as the model is loaded; then it computes just as the original
+    HALF = "half"  #: activations are 16-bit floats as well
+
+
+class ConvertFloat16(Grammar):
+    """Store and compute in 16-bit floats; inputs and outputs keep their types."""
+
+    kind: Literal["convert_float16"] = "convert_float16"
+    format: Half = Field(Half.FLOAT16, description="Which 16-bit float.")
+    arithmetic: Arithmetic = Field(Arithmetic.AUTO, description="What it computes in.")
+    keep_float: KeepFloat = ()
+
+
+Step = Annotated[
+    SimplifyGraph | QuantizeStatic | QuantizeDynamic | QuantizeWeights | ConvertFloat16, Field(discriminator="kind")
+]
 
 
 # ── goal, limits, budget ─────────────────────────────────────────────────────────────────────────────────────────────

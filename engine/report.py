@@ -133,6 +133,10 @@ class Comparison(Part):
     accuracy_drop: Interval | None = Field(None, description="Loss of the metric; positive is worse. Paired bootstrap.")
     sqnr_db: float | None = Field(None, description="Fidelity: signal to quantization noise of the outputs, in dB.")
     agreement: float | None = Field(None, description="Share of samples with the same decision as the original.")
+    emulated_drop: Interval | None = Field(
+        None, description="The drop when the 8-bit graph is computed in float, as by kernels that never saturate."
+    )
+    emulated_sqnr_db: float | None = Field(None, description="The fidelity of that.")
 
 
 # ── what was tried ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -142,8 +146,21 @@ class TrialState(StrEnum):
     KEPT = "kept"  #: better than what was there, and inside the limits
     DOMINATED = "dominated"  #: valid, but another trial is better
     REJECTED = "rejected"  #: outside a limit, or not faster
+    SCREENED = "screened"  #: looked at quickly; another format of the same step went on
     SKIPPED = "skipped"  #: the step had nothing to do
     FAILED = "failed"  #: the step or its file broke; rolled back
+
+
+class LayerChoice(Part):
+    """One layer of a network in mixed precision: what 8 bits cost there and what they gain."""
+
+    layer: str = Field(description="Name of the node, or of its output where it has none.")
+    operator: str
+    noise_share: float | None = Field(
+        None, description="Noise over signal of the model's outputs when this layer alone computes in 8 bits."
+    )
+    gained_ms: float | None = Field(None, description="Time that 8 bits save here in one run, conversions included.")
+    kept_float: bool
 
 
 class Trial(Part):
@@ -160,6 +177,7 @@ class Trial(Part):
     file: str | None = Field(None, description="Name of the downloadable file, if it is offered.")
     sha256: str | None = None
     seconds: float = Field(0, description="What the trial cost.")
+    layers: list[LayerChoice] = Field([], description="In mixed precision: the layers, the most harmful first.")
 
 
 # ── where time goes ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,8 +2,9 @@
 
     1  simplify the graph: costs nothing and often opens the way for what follows
     2  8-bit activations and weights on top of it, every format that the step can vary
-    3  the format that won, on the original graph: now and then folding gets in the way of the runtime's own fusions
-    4  8-bit weights alone, for models of matrix products
+    3  8-bit weights and activations that are quantized as the model runs, for models of matrix products
+    4  the format that won, on the original graph: now and then folding gets in the way of the runtime's own fusions
+    5  weights alone in 8 bits; where the file or the memory shall become small, in 4 bits and 16-bit floats too
 
 A plan is a list of steps; plans that begin alike share their beginning (`pipeline.plan`). What a later plan holds may
 depend on what the earlier ones showed, so this is a generator that looks at the table before each plan.
@@ -12,9 +13,21 @@ depend on what the earlier ones showed, so this is a generator that looks at the
 from collections.abc import Iterator, Sequence
 
 from engine.pipeline.trials import Candidate, Trials
-from engine.recipe import QuantizeDynamic, QuantizeStatic, Recipe, SimplifyGraph, Step
+from engine.recipe import (
+    ConvertFloat16,
+    Minimize,
+    QuantizeDynamic,
+    QuantizeStatic,
+    QuantizeWeights,
+    Recipe,
+    SimplifyGraph,
+    Step,
+)
 
 Plan = Sequence[Step]
+
+QUANTIZED = (QuantizeStatic, QuantizeDynamic)
+SMALLER: list[Step] = []  # TODO-F
 
 
 def plans(recipe: Recipe, trials: Trials) -> Iterator[Plan]:
@@ -24,19 +37,26 @@ def plans(recipe: Recipe, trials: Trials) -> Iterator[Plan]:
         return
     yield [SimplifyGraph()]
     yield [SimplifyGraph(), QuantizeStatic()]
+    yield [SimplifyGraph(), QuantizeDynamic()]
     best = _best_quantized(trials)
     if best and isinstance(best.steps[0], SimplifyGraph):
         yield best.steps[1:]
-    yield [SimplifyGraph(), QuantizeDynamic()]
+    for step in _smaller(trials.minimize):
+        yield [SimplifyGraph(), step]
 
 
 def outline(recipe: Recipe) -> list[Step]:
     """The steps that are likely to be taken, to tell how long the job will be."""
     if recipe.steps is not None:
         return list(recipe.steps)
-    return [SimplifyGraph(), QuantizeStatic(), QuantizeStatic(), QuantizeDynamic()]
+    minimize = recipe.goal.minimize if recipe.goal else Minimize.LATENCY
+    return [SimplifyGraph(), QuantizeStatic(), QuantizeDynamic(), QuantizeStatic(mixed=False), *_smaller(minimize)]
+
+
+def _smaller(minimize: Minimize) -> list[Step]:
+    return SMALLER[:1] if minimize is Minimize.LATENCY else SMALLER
 
 
 def _best_quantized(trials: Trials) -> Candidate | None:
-    quantized = (one for one in trials.ranked() if any(isinstance(step, QuantizeStatic) for step in one.steps))
+    quantized = (one for one in trials.ranked() if any(isinstance(step, QUANTIZED) for step in one.steps))
     return next(quantized, None)

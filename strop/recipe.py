@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: A step by its name, or with options: {"kind": "quantize_static", "per_channel": False}
+#: A step by its name, or with options: {"kind": "quantize_static", "weight_scales": "per_tensor"}
 StepLike = str | Mapping[str, Any]
 
 

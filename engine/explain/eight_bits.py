@@ -78,11 +78,13 @@ def accuracy_depends_on_cpu(report: Report) -> Finding | None:
     machine, drop = report.environment.machine, report.comparison.accuracy_drop
     if drop is None or X86 not in machine.flags or not any(_may_saturate(step) for step in report.reproduce):
         return None
-    here, there = ("with", "without") if has_fast_int8(machine.flags) else ("without", "with")
+    fast, accuracy, emulated = has_fast_int8(machine.flags), report.optimized.accuracy, report.comparison.emulated_drop
+    here, there = ("with", "without") if fast else ("without", "with")
+    otherwise = f"it would be {loss(emulated.value, accuracy)}" if emulated and not fast else "it may differ"
     text = (
-        f"The drop of {loss(drop.value, report.optimized.accuracy)} holds for CPUs {here} VNNI, such as this one. On "
-        f"those {there} it may differ: without VNNI, sums of unsigned activations times weights of the full range "
-        "saturate at 16 bits. Weights of the reduced range give the same outputs on both."
+        f"The drop of {loss(drop.value, accuracy)} holds for CPUs {here} VNNI, such as this one. On those {there} "
+        f"{otherwise}: without VNNI, sums of unsigned activations times weights of the full range saturate at 16 bits. "
+        "Weights of the reduced range give the same outputs on both."
     )
     return Finding(code="int8_accuracy_depends_on_cpu", text=text, severity="warning")
 

@@ -98,12 +98,13 @@ class Bench:
 
     # ── a candidate ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def quality(self, path: Path) -> AccuracyComparison:
+    def quality(self, path: Path, *, emulate: bool = False) -> AccuracyComparison:
         """How right the file is. Raises an EngineError where it does not load, run or keep its interface."""
         check_interface(self.signature, Signature.of(load(path)))
-        folder = self.folder / "outputs"
+        folder, target = self.folder / "outputs", self.recipe.target
         try:
-            return self._compared(accuracy.run_outputs(path, self.samples, self.recipe.target, folder, lock=self.lock))
+            outputs = accuracy.run_outputs(path, self.samples, target, folder, lock=self.lock, emulate=emulate)
+            return self._compared(outputs)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

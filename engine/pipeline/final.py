@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine import goal
+from engine.errors import EngineError
 from engine.measure import latency
 from engine.measure.latency import LatencyComparison
 from engine.pipeline.bench import Bench
 from engine.pipeline.trials import Candidate, Trials
+from engine.recipe import Layout, QuantizeStatic, Step
 from engine.report import Interval, LatencySeries
 
 FINALISTS = 3
@@ -68,6 +70,7 @@ def decide(bench: Bench, trials: Trials, left_seconds: float) -> Final:
     for finalist, comparison in zip(finalists, comparisons, strict=True):
         _refine(bench, trials, finalist, comparison)
     trials.chosen = _choice(trials, [finalist.id for finalist in finalists], against_itself.speedup)
+    _emulate(bench, trials)
     series = {one.id: comparison.series for one, comparison in zip(finalists, comparisons, strict=True)}
     return Final(trials.chosen, against_itself.speedup, series)
 
@@ -102,6 +105,24 @@ def _refine(bench: Bench, trials: Trials, finalist: Candidate, comparison: Laten
     memory = bench.memory(finalist.path)
     figures = finalist.figures.model_copy(update={"latency": comparison.candidate, "peak_memory_bytes": memory})
     trials.refine(finalist.id, figures, finalist.comparison.model_copy(update={"speedup": comparison.speedup}))
+
+
+def _emulate(bench: Bench, trials: Trials) -> None:
+    """How right the chosen file is where no kernel saturates, if it says in Q/DQ what it computes in 8 bits."""
+    chosen = trials.candidates[trials.chosen] if trials.chosen else None
+    if chosen is None or not any(_can_be_emulated(step) for step in chosen.steps):
+        return
+    try:
+        quality = bench.quality(chosen.path, emulate=True)
+    except EngineError as error:
+        bench.warnings.append(f"The 8-bit graph could not be emulated in float. {error.detail}")
+        return
+    update = {"emulated_drop": quality.drop, "emulated_sqnr_db": quality.sqnr_db}
+    trials.refine(chosen.id, chosen.figures, chosen.comparison.model_copy(update=update))
+
+
+def _can_be_emulated(step: Step) -> bool:
+    return isinstance(step, QuantizeStatic) and step.layout is Layout.QDQ
 
 
 def _choice(trials: Trials, finalists: Sequence[str], noise: Interval) -> str | None:

@@ -60,7 +60,13 @@ class Job:
         self.trials = Trials(self.recipe, _the_original(self.start), self._tell)
         self.evidence = Evidence(self.recipe, self.start, self.trials, self.here.sandbox)
         self.pipeline = Pipeline(
-            bench, self.start.material.calibration, self.trials, self.clock, self._stage, self._after_step
+            bench,
+            self.start.material.calibration,
+            self.trials,
+            self.clock,
+            self.start.machine,
+            self._stage,
+            self._after_step,
         )
         self.checkpoints = Checkpoints(self.here.work / "out", self.here.emit)
         self.pending = outline(self.recipe)

@@ -3,6 +3,7 @@
     propose     the step writes its variants, or says why it has nothing to do
     verify      each loads, keeps inputs and outputs, and runs on every sample (`bench`)
     time        all variants in turns with the original
+    again       a step that proposes in rounds is told how the round did
     keep        the best one inside the limits becomes what the next step builds on
 
 A step that breaks is a row in the table, not the end of the job. Plans that begin alike share their beginning.
@@ -19,25 +20,37 @@ from engine.data import Samples
 from engine.digest import sha256
 from engine.errors import EngineError, StepFailed
 from engine.measure.accuracy import AccuracyComparison
+from engine.measure.glimpse import Glimpse
 from engine.measure.latency import LatencyComparison
 from engine.pipeline.bench import Bench, size_up
 from engine.pipeline.clock import Clock
 from engine.pipeline.trials import Candidate, Trials
 from engine.protocol import Stage
-from engine.recipe import Minimize, QuantizeDynamic, QuantizeStatic, SimplifyGraph, Step
-from engine.report import Comparison, TrialState
-from engine.steps import STEPS, Skipped, StepContext, Variant
+from engine.recipe import (
+    ConvertFloat16,
+    Minimize,
+    QuantizeDynamic,
+    QuantizeStatic,
+    QuantizeWeights,
+    SimplifyGraph,
+    Step,
+)
+from engine.report import Comparison, Machine, TrialState
+from engine.steps import STEPS, Rounds, Skipped, Standing, StepContext, Variant
 
 RESERVES = 4  #: candidates whose files are kept though another one is better
 MOST_BYTES_AT_ONCE = 512 << 20  #: of files that one process opens side by side
 
-VARIANTS: dict[type[Step], int] = {QuantizeStatic: 4}  #: as many files as a step may propose; of others one
+VARIANTS: dict[type[Step], int] = {QuantizeStatic: 3}  #: as many files as a step usually proposes; of others one
+LOOKS: dict[type[Step], int] = {QuantizeStatic: 12, QuantizeDynamic: 4}  #: and as many as it looks at before
 PASSES_TO_LEARN = 3  #: runs of a calibration sample: one for the extremes, one or two's worth for the histograms
 
 STAGES: dict[type[Step], str] = {
     SimplifyGraph: "simplifying",
     QuantizeStatic: "quantizing",
     QuantizeDynamic: "quantizing",
+    QuantizeWeights: "quantizing",
+    ConvertFloat16: "converting",
 }
 
 
@@ -56,6 +69,7 @@ class Pipeline:
     calibration: Samples
     trials: Trials
     clock: Clock
+    machine: Machine
     stage: Callable[[Stage], None]
     after_step: Callable[[], None]  #: the table has grown
     out_of_time: bool = False
@@ -96,11 +110,88 @@ class Pipeline:
         """What to go on with: the step's best variant, or `base` where it brought nothing."""
         started = time.monotonic()
         self.stage(Stage(stage=STAGES.get(type(step), "optimizing"), detail=_place(base)))
-        verified = self._verify(self._propose(step, base), base)
-        candidates = self._time(verified, base, time.monotonic() - started)
-        self.trials.add(*candidates)
+        context = self._context()
+        rounds = self._begin(step, base, context)
+        candidates: list[Candidate] = []
+        began = started
+        while variants := self._next(rounds, step, base, candidates):
+            verified = self._verify(variants, base)
+            new = self._time(verified, base, time.monotonic() - began)
+            self.trials.add(*new)
+            candidates += new
+            began = time.monotonic()
+            if self.out_of_time:
+                break
+        self._add_looked_at(context, base)
         self.costs[type(step)] = time.monotonic() - started
         return self.trials.best_of(candidates, base)
+
+    def _context(self) -> StepContext:
+        folder, bench = self._fresh_folder(), self.bench
+        return StepContext(
+            calibration=self.calibration,
+            folder=folder,
+            target=bench.recipe.target,
+            seed=bench.recipe.seed,
+            pause=bench.lock.pause,
+            glimpse=Glimpse(
+                bench.original,
+                self.calibration,
+                bench.recipe.target,
+                folder / "glimpse",
+                bench.lock,
+                bench.run_ms,
+                self.machine,
+                lambda: self.clock.left_seconds,
+            ),
+        )
+
+    def _begin(self, step: Step, base: Candidate, context: StepContext) -> Rounds:
+        """The step's rounds; none where it has nothing to do or breaks, and then the table says why."""
+        outcome = STEPS[type(step)].run(step, base.path, context)
+        if isinstance(outcome, Skipped):
+            self._add_without_file(step, base, TrialState.SKIPPED, words.sentence(outcome.reason))
+        elif isinstance(outcome, list):
+            yield outcome
+        else:
+            yield from outcome
+
+    def _next(self, rounds: Rounds, step: Step, base: Candidate, candidates: Sequence[Candidate]) -> list[Variant]:
+        started = time.monotonic()
+        try:
+            return self._new(rounds.send(self._standing(candidates) if candidates else None), base)
+        except StopIteration:
+            return []
+        except EngineError as error:
+            self._add_without_file(step, base, TrialState.FAILED, error.detail, time.monotonic() - started)
+            return []
+
+    def _standing(self, candidates: Sequence[Candidate]) -> Standing:
+        """How the files of a step did so far."""
+        limit = self.bench.recipe.limits.accuracy_drop
+        drops = [one.comparison.accuracy_drop.value for one in candidates if one.comparison.accuracy_drop]
+        over = min(drops) / limit if limit and drops else None
+        return Standing(any(self.trials.excess(one) is None for one in candidates), over)
+
+    def _add_without_file(self, step: Step, base: Candidate, state: TrialState, reason: str, cost: float = 0.0) -> None:
+        steps = (*base.steps, step)
+        if not self.trials.tried(steps):
+            self.trials.add_without_file(steps, step.kind.replace("_", " "), state, reason, cost=cost)
+
+    def _add_looked_at(self, context: StepContext, base: Candidate) -> None:
+        """Formats that a step looked at and left behind: the evidence for its choice."""
+        glimpse = context.glimpse
+        for variant in context.looked_at:
+            steps = (*base.steps, variant.step)
+            if glimpse is None or self.trials.tried(steps):
+                continue
+            if variant.path in glimpse.failures:
+                state, reason = TrialState.FAILED, glimpse.failures[variant.path].detail
+            else:
+                state, reason = TrialState.SCREENED, glimpse.words(variant.path)
+            comparison = Comparison(speedup=glimpse.speedups.get(variant.path), sqnr_db=glimpse.sqnr_db(variant.path))
+            self.trials.add_without_file(steps, _label(base, variant), state, reason, comparison=comparison)
+            variant.path.unlink(missing_ok=True)
 
     def _clear_away(self) -> None:
         """Files that can neither be chosen nor offered nor built on any more."""
@@ -109,28 +200,6 @@ class Pipeline:
         for name, candidate in self.trials.candidates.items():
             if name not in needed:
                 candidate.path.unlink(missing_ok=True)
-
-    def _propose(self, step: Step, base: Candidate) -> list[Variant]:
-        started = time.monotonic()
-        context = StepContext(
-            calibration=self.calibration,
-            folder=self._fresh_folder(),
-            target=self.bench.recipe.target,
-            seed=self.bench.recipe.seed,
-            pause=self.bench.lock.pause,
-        )
-        state, reason = TrialState.SKIPPED, ""
-        try:
-            outcome = STEPS[type(step)].run(step, base.path, context)
-            if not isinstance(outcome, Skipped):
-                return self._new(outcome, base)
-            reason = words.sentence(outcome.reason)
-        except EngineError as error:
-            state, reason = TrialState.FAILED, error.detail
-        steps, label = (*base.steps, step), step.kind.replace("_", " ")
-        if not self.trials.tried(steps):
-            self.trials.add_without_file(steps, label, state, reason, time.monotonic() - started)
-        return []
 
     def _new(self, variants: Sequence[Variant], base: Candidate) -> list[Variant]:
         """Without those that another plan came to, and no more than the budget has trials left."""
@@ -179,7 +248,7 @@ class Pipeline:
 
     def _fail(self, variant: Variant, base: Candidate, error: EngineError, cost: float) -> None:
         steps = (*base.steps, variant.step)
-        self.trials.add_without_file(steps, variant.label, TrialState.FAILED, error.detail, cost)
+        self.trials.add_without_file(steps, variant.label, TrialState.FAILED, error.detail, cost=cost)
         variant.path.unlink(missing_ok=True)
 
     def _candidate(
@@ -201,6 +270,7 @@ class Pipeline:
                 agreement=one.quality.agreement,
             ),
             sha256=sha256(one.variant.path),
+            layers=one.variant.layers,
             warnings=tuple(one.quality.warnings),
             seconds=round(seconds, 2),
         )

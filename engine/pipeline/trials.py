@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine import goal, words
 from engine.recipe import Minimize, Recipe, Step
-from engine.report import Comparison, Figures, Interval, Trial, TrialState
+from engine.report import Comparison, Figures, Interval, LayerChoice, Trial, TrialState
 
 UNLIMITED_LOSS = 0.1  #: what is never offered without being asked for: a loss of 10 points, or noise of a tenth
 
@@ -26,6 +26,7 @@ class Candidate:
     figures: Figures
     comparison: Comparison
     sha256: str
+    layers: tuple[LayerChoice, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float = 0
 
@@ -40,6 +41,7 @@ class Candidate:
             comparison=self.comparison,
             sha256=self.sha256,
             seconds=self.seconds,
+            layers=list(self.layers),
         )
 
 
@@ -68,10 +70,25 @@ class Trials:
         for candidate in candidates:
             self.tell(self._judged(candidate))
 
-    def add_without_file(self, steps: Sequence[Step], label: str, state: TrialState, reason: str, cost: float) -> None:
+    def add_without_file(
+        self,
+        steps: Sequence[Step],
+        label: str,
+        state: TrialState,
+        reason: str,
+        *,
+        cost: float = 0.0,
+        comparison: Comparison | None = None,
+    ) -> None:
         name = self.next_id()
         self.rest[name] = Trial(
-            id=name, steps=list(steps), label=label, state=state, reason=reason, seconds=round(cost, 2)
+            id=name,
+            steps=list(steps),
+            label=label,
+            state=state,
+            reason=reason,
+            comparison=comparison,
+            seconds=round(cost, 2),
         )
         self.tell(self.rest[name])
 

@@ -348,6 +348,7 @@ def state_words(state: TrialState) -> str:
         TrialState.KEPT: "kept",
         TrialState.DOMINATED: "another is better",
         TrialState.REJECTED: "rejected",
+        TrialState.SCREENED: "a quick look",
         TrialState.SKIPPED: "skipped",
         TrialState.FAILED: "failed",
     }[state]

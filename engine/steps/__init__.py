@@ -2,7 +2,7 @@
 
 from engine.recipe import QuantizeDynamic, QuantizeStatic, SimplifyGraph, Step
 from engine.steps import quantize_dynamic, quantize_static, simplify_graph
-from engine.steps.base import Skipped, StepContext, Technique, Variant
+from engine.steps.base import Rounds, Skipped, Standing, StepContext, Technique, Variant
 
 STEPS: dict[type[Step], Technique] = {
     SimplifyGraph: simplify_graph,
@@ -10,4 +10,4 @@ STEPS: dict[type[Step], Technique] = {
     QuantizeDynamic: quantize_dynamic,
 }
 
-__all__ = ["STEPS", "Skipped", "StepContext", "Technique", "Variant"]
+__all__ = ["STEPS", "Rounds", "Skipped", "Standing", "StepContext", "Technique", "Variant"]

@@ -1,21 +1,26 @@
 """What a step is: it proposes files, and never judges them.
 
 The caller checks that a file loads and keeps its interface, measures it, and keeps or drops it. A step that has nothing
-to do says why, in words for the user.
+to do says why, in words for the user. A step may propose in several rounds, each in the light of how the one before
+did, and may choose among formats of its own by a quick look (`Glimpse`).
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import onnx
 
 from engine.data import Samples
+from engine.measure.glimpse import Glimpse
 from engine.recipe import Step, Target
+from engine.report import LayerChoice
 
 CPU_INFO = Path("/proc/cpuinfo")
+
+S = TypeVar("S", bound=Step)
 
 
 def never_pause() -> None:
@@ -34,6 +39,16 @@ def cpu_saturates() -> bool:
 
 
 @dataclass(frozen=True)
+class Variant(Generic[S]):
+    """One file a step proposes."""
+
+    path: Path
+    step: S  #: with the options actually used, none of them `auto`
+    label: str  #: in words, such as “static int8, unsigned activations, reduced range”
+    layers: tuple[LayerChoice, ...] = ()  #: what each layer costs and gains, where that decided
+
+
+@dataclass(frozen=True)
 class StepContext:
     """What a step may use apart from the model and its own options."""
 
@@ -43,15 +58,19 @@ class StepContext:
     seed: int
     pause: Callable[[], None] = never_pause  #: called between batches: waits while another job measures
     saturates: bool = field(default_factory=cpu_saturates)
+    glimpse: Glimpse | None = None  #: a quick look at files beside the original; None where nobody asked for a choice
+    looked_at: list[Variant] = field(default_factory=list)  #: files of the step's own choice, for the table
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One file a step proposes."""
+class Standing:
+    """How the files of a round did in full."""
 
-    path: Path
-    step: Step  #: with the options actually used, none of them `auto`
-    label: str  #: in words, such as “static int8, unsigned activations, reduced range”
+    inside: bool  #: one of them keeps the limits
+    loss_over_limit: float | None = None  #: of the most accurate one: above 1 where it loses more than is allowed
+
+
+Rounds = Generator[list[Variant], Standing | None, None]
 
 
 @dataclass(frozen=True)
@@ -67,5 +86,5 @@ class Technique(Protocol):
     def refuse(self, model: onnx.ModelProto) -> str | None:
         """Why the step can do nothing for this model, in words for the user; None where it can."""
 
-    def run(self, step: Any, model: Path, context: StepContext) -> list[Variant] | Skipped:
+    def run(self, step: Any, model: Path, context: StepContext) -> list[Variant] | Rounds | Skipped:
         """Propose files, the most promising first. Raises StepFailed where something broke that should not."""

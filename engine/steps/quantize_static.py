@@ -6,26 +6,38 @@
 Pays for convolutions and large matrix products on CPUs with 8-bit dot products, and saves three quarters of the weights
 anywhere. Does not pay where layers are small or depthwise, and costs accuracy where activations have outliers.
 
-Which format is best is not known before it is measured, so `auto` proposes a few. Unsigned activations come first: most
-x86 kernels are made for uint8 times int8. On a CPU without VNNI such products are summed in pairs in 16 bits and
-saturate with full weights; there, 7-bit weights come first. Following Jacob et al. 2018 and Krishnamoorthi 2018.
+Which format is best is not known before it is measured, so what is `auto` is chosen by looking:
+
+    1  formats     signs, ranges and scales, each timed beside the original and compared with it on calibration data
+    2  refinement  of the fastest ones: the calibration, then each remedy that brings the outputs nearer to the original
+    3  mixed       where the limit is missed, the layers that cost most accuracy for least time go back to float, and
+                   those that 8 bits make slower do in any case
+
+On x86 CPUs without VNNI pairs of unsigned times signed products are summed in 16 bits and saturate with full weights;
+there, 7-bit weights come first. Following Jacob et al. 2018, Krishnamoorthi 2018 and Nagel et al. 2021.
 """
 
-import itertools
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
-from engine.graph import load, save
-from engine.quantize.calibrate import Calibrator, Ranges
-from engine.quantize.plan import Plan, plan
+from engine.graph import load
+from engine.measure.glimpse import Glimpse
+from engine.quantize.formats import CALIBRATIONS, REMEDIES, formats, label, plainest
+from engine.quantize.kept import refuse_unknown
 from engine.quantize.prepare import prepared
-from engine.quantize.qdq import Format, quantized
 from engine.quantize.refusal import refusal
-from engine.recipe import Activations, Calibration, QuantizeStatic, Range
-from engine.steps.base import Skipped, StepContext, Variant
+from engine.quantize.sensitivity import LayerEffect, Sensitivity, first_guess
+from engine.quantize.workshop import Workshop
+from engine.recipe import Calibration, Layout, QuantizeStatic
+from engine.steps.base import Rounds, Skipped, Standing, StepContext, Variant
+
+NOISE = 0.02  #: files that differ by less in time are equally fast
+LEAST_DB = 0.2  #: that a remedy must bring
+LEADERS = 2  #: formats that are refined
+MOST_MIXTURES = 5  #: with float, that are measured in full
 
 
 def refuse(model: onnx.ModelProto) -> str | None:
@@ -33,68 +45,122 @@ def refuse(model: onnx.ModelProto) -> str | None:
     return refusal(model, ("Conv", "Gemm", "MatMul"))
 
 
-def run(step: QuantizeStatic, model: Path, context: StepContext) -> list[Variant] | Skipped:
-    """One file per format worth trying, the most promising first."""
-    graph = refuse(load(model)) or prepared(model, context.calibration, context.folder)
+def run(step: QuantizeStatic, model: Path, context: StepContext) -> Rounds | Skipped:
+    """First the best of the formats, then mixtures with float where the limit asks for them."""
+    original = load(model)
+    graph = refuse(original) or prepared(model, context.calibration, context.folder)
     if isinstance(graph, str):
         return Skipped(graph)
-    if not plan(graph).layers:
-        return Skipped("no Conv, Gemm or MatMul of the main graph has constant float32 weights")
+    refuse_unknown(original, step.keep_float)
     samples = context.calibration.first(step.samples)
-    calibrator = Calibrator(graph, samples, context.folder, context.target.threads, context.pause)
-    planned, ranges = _finite_plan(graph, calibrator)
-    if not planned.layers:
-        return Skipped("the activations of all its layers hold NaN or infinity on the calibration data")
-    variants = []
-    learned: dict[Calibration, Ranges] = {Calibration.MINMAX: ranges}
-    for options in _options(step, saturates=context.saturates):
-        if options.calibration not in learned:
-            learned[options.calibration] = calibrator.percentile(ranges, step.percentile)
-        result = quantized(graph, planned, learned[options.calibration], _format(options))
-        path = save(result, context.folder / f"static-{len(variants)}.onnx")
-        variants.append(Variant(path, options, _label(options)))
-    return variants
+    workshop = Workshop(original, graph, samples, context.folder, context.target.threads, context.pause)
+    if reason := workshop.nothing_to_do(plainest(step)):
+        return Skipped(reason)
+    return _Search(step, workshop, context).rounds()
 
 
-def _finite_plan(graph: onnx.ModelProto, calibrator: Calibrator) -> tuple[Plan, Ranges]:
-    """A plan whose tensors all have a finite range, and the ranges."""
-    ranges: Ranges = {}
-    unusable: set[str] = set()
-    while True:
-        planned = plan(graph, unusable)
-        owners = set(planned.owners.values())
-        missing = sorted(owners - set(ranges))
-        ranges |= calibrator.minmax(missing) if missing else {}
-        infinite = {name for name in owners if not all(map(math.isfinite, ranges[name]))}
-        if not infinite:
-            return planned, {name: ranges[name] for name in sorted(owners)}
-        unusable |= infinite
+_File = Variant[QuantizeStatic]
 
 
-def _options(step: QuantizeStatic, *, saturates: bool) -> Iterator[QuantizeStatic]:
-    """The step with every `auto` decided, the most promising choice first, without what is known to lose here."""
-    ranges = [Range.REDUCED, Range.FULL] if saturates else [Range.FULL]
-    calibrations = [Calibration.PERCENTILE, Calibration.MINMAX]
-    signs = [Activations.UNSIGNED] if saturates else [Activations.UNSIGNED, Activations.SIGNED]
-    for activations, weight_range, calibration in itertools.product(
-        signs if step.activations is Activations.AUTO else [step.activations],
-        ranges if step.weight_range is Range.AUTO else [step.weight_range],
-        calibrations if step.calibration is Calibration.AUTO else [step.calibration],
-    ):
-        chosen = {"activations": activations, "weight_range": weight_range, "calibration": calibration}
-        yield step.model_copy(update=chosen)
+@dataclass
+class _Search:
+    """From a step with things left to choose to files without."""
 
+    step: QuantizeStatic
+    workshop: Workshop
+    context: StepContext
 
-def _format(step: QuantizeStatic) -> Format:
-    return Format(
-        signed=step.activations is Activations.SIGNED,
-        reduced=step.weight_range is Range.REDUCED,
-        per_channel=step.per_channel,
-    )
+    @property
+    def glimpse(self) -> Glimpse:
+        assert self.context.glimpse is not None, "a choice needs a quick look"
+        return self.context.glimpse
 
+    def rounds(self) -> Rounds:
+        leaders = self._leaders(
+            [self._write(options) for options in formats(self.step, saturates=self.context.saturates)]
+        )
+        proposed = [self._refined(leader) for leader in leaders]
+        standing = yield proposed
+        if standing is not None and self.step.mixed is not False:
+            yield from self._mixtures(proposed[0], standing)
 
-def _label(step: QuantizeStatic) -> str:
-    weights = "7-bit weights" if step.weight_range is Range.REDUCED else "8-bit weights"
-    scales = "" if step.per_channel else " with one scale per tensor"
-    learned = "min-max" if step.calibration is Calibration.MINMAX else f"{step.percentile:g} % percentile"
-    return f"static int8, {step.activations.value} activations, {weights}{scales}, {learned} ranges"
+    # ── choosing a format ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _leaders(self, variants: list[_File]) -> list[_File]:
+        """The fastest one, and the next fastest ones that are truer than those before them."""
+        if len(variants) == 1:
+            return variants
+        times = dict(zip(variants, self.glimpse.times([one.path for one in variants]), strict=True))
+        leaders: list[_File] = []
+        for one in sorted(variants, key=lambda one: times[one], reverse=True):
+            if not leaders or self._db(one) > self._db(leaders[-1]) + LEAST_DB:
+                as_fast = bool(leaders) and times[one] >= times[leaders[-1]] * (1 - NOISE)
+                leaders[len(leaders) - as_fast :] = [one]
+        self._leave(variants, leaders[:LEADERS])
+        return leaders[:LEADERS]
+
+    def _refined(self, leader: _File) -> _File:
+        """The same format with the calibration, the remedies and the layout that serve it best."""
+        best = leader
+        if self.step.calibration is Calibration.AUTO:
+            methods = [method for method in CALIBRATIONS if method is not leader.step.calibration]
+            best = self._truest(best, [{"calibration": method} for method in methods])
+        for remedy in REMEDIES:
+            if getattr(self.step, remedy) == "auto":
+                best = self._truest(best, [{remedy: True}])
+        if self.step.layout is Layout.AUTO:
+            best = self._faster(best, self._write(best.step.model_copy(update={"layout": Layout.QOPERATOR})))
+        return best
+
+    def _truest(self, best: _File, changes: Sequence[dict[str, object]]) -> _File:
+        """The variant, or what becomes of it under the change that brings its outputs nearest to the original's."""
+        others = [self._write(best.step.model_copy(update=change)) for change in changes]
+        nearest = max(others, key=self._db)
+        kept = nearest if self._db(nearest) > self._db(best) + LEAST_DB else best
+        self._leave([best, *others], [kept])
+        return kept
+
+    def _faster(self, best: _File, other: _File) -> _File:
+        before, after = self.glimpse.times([best.path, other.path])
+        as_true = self._db(other) > self._db(best) - LEAST_DB
+        kept = other if as_true and after > before * (1 + NOISE) else best
+        self._leave([best, other], [kept])
+        return kept
+
+    def _db(self, variant: _File) -> float:
+        return self.glimpse.fidelity(variant.path)
+
+    def _leave(self, variants: Sequence[_File], kept: Sequence[_File]) -> None:
+        self.context.looked_at.extend(one for one in variants if one not in kept)
+
+    # ── mixing with float ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _mixtures(self, best: _File, standing: Standing) -> Rounds:
+        """Fewer layers in 8 bits, halving the doubt about how few it takes until the limit holds."""
+        effects = self._effects(best, noise=not standing.inside)
+        slower = [effect.name for effect in effects if effect.gained_ms is not None and effect.gained_ms < 0]
+        if standing.inside:
+            if slower:
+                yield [self._mixture(best, effects, slower)]
+            return
+        order = [effect.name for effect in effects if effect.name not in slower]
+        outside, inside = 0, len(order)
+        number = first_guess(effects, order, standing.loss_over_limit)
+        for _ in range(MOST_MIXTURES):
+            if not outside < number < inside:
+                return
+            answer = yield [self._mixture(best, effects, [*slower, *order[:number]])]
+            outside, inside = (outside, number) if answer is not None and answer.inside else (number, inside)
+            number = (outside + inside) // 2
+
+    def _effects(self, best: _File, *, noise: bool) -> list[LayerEffect]:
+        """What 8 bits do to each layer, the most harmful first."""
+        return Sensitivity(self.workshop, best.step, best.path, self.glimpse).effects(noise=noise)
+
+    def _mixture(self, best: _File, effects: Sequence[LayerEffect], kept: Sequence[str]) -> _File:
+        options = best.step.model_copy(update={"keep_float": (*best.step.keep_float, *sorted(kept))})
+        layers = tuple(effect.choice(kept_float=effect.name in kept) for effect in effects)
+        return Variant(self.workshop.write(options), options, label(options, len(kept)), layers)
+
+    def _write(self, options: QuantizeStatic) -> _File:
+        return Variant(self.workshop.write(options), options, label(options))

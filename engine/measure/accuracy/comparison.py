@@ -26,6 +26,7 @@ from engine.recipe import Metric, Target
 from engine.report import Accuracy, Interval
 
 CHUNK_BYTES = 16 << 20
+BYTES_OF_A_CLASS = 48  #: hits, decisions and labels of one sample, as they are counted and as they are summed
 LOW_FIDELITY_DB = 15.0  #: below, outputs differ so much that a better score is luck
 LEFT_OUT = "This file is left out; nothing needs to be done."
 
@@ -60,9 +61,15 @@ class AccuracyComparison:
 
 
 def run_outputs(
-    model: Path, samples: Samples, target: Target, folder: Path, *, lock: HostLock | None = None
+    model: Path,
+    samples: Samples,
+    target: Target,
+    folder: Path,
+    *,
+    lock: HostLock | None = None,
+    emulate: bool = False,
 ) -> Outputs:
-    """Run every sample; the outputs stay in `folder`. Raises StepFailed."""
+    """Run every sample; the outputs stay in `folder`. To emulate is to fuse nothing. Raises StepFailed."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="samples-") as name:
         spec = OutputsSpec(
@@ -72,6 +79,7 @@ def run_outputs(
             samples=str(save_samples(samples, Path(name))),
             batch_size=target.batch_size,
             folder=str(folder),
+            emulate=emulate,
         )
         answer = run_probe(spec, lock=lock)
     arrays = {output: np.load(path, mmap_mode="r") for output, path in answer["outputs"]}
@@ -122,12 +130,25 @@ def compare(
     )
 
 
+def fidelity(reference: Outputs, candidate: Outputs) -> float | None:
+    """SQNR of the worst output in dB; None where the outputs are equal. Without floats the share of other values is
+    the noise. Raises StepFailed where outputs are broken.
+    """
+    reference, candidate = _with_equal_room(reference, candidate)
+    _check_same_shapes(reference, candidate)
+    if any(array.dtype.kind == "f" for array in reference.arrays.values()):
+        return _fidelity(reference, candidate)
+    pairs = [(array, candidate.arrays[name]) for name, array in reference.arrays.items()]
+    changed = sum(int((before != after).sum()) for one, other in pairs for _, (before, after) in _chunks(one, other))
+    return in_decibels(changed / max(sum(array.size for array, _ in pairs), 1))
+
+
 # ── the passes over the outputs ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _chunks(*arrays: np.ndarray) -> Iterator[tuple[slice, list[np.ndarray]]]:
-    """Some rows of each array at a time, read from disk."""
-    row_bytes = max(array[:1].nbytes for array in arrays)
+def _chunks(*arrays: np.ndarray, beside_bytes: int = 0) -> Iterator[tuple[slice, list[np.ndarray]]]:
+    """Some rows of each array at a time, read from disk; `beside_bytes` is what one row takes once it is counted."""
+    row_bytes = max(array[:1].nbytes for array in arrays) + beside_bytes
     step = max(1, CHUNK_BYTES // max(row_bytes, 1))
     for start in range(0, len(arrays[0]), step):
         rows = slice(start, start + step)
@@ -140,7 +161,8 @@ def _scores(
     """Of the original's outputs and the candidate's, both against the target."""
     blocks = block_of_each(len(arrays[0]), seed)
     scores: Scores | None = None
-    for rows, (before, after, wanted) in _chunks(*arrays):
+    counts_bytes = BYTES_OF_A_CLASS * decision.classes if measure.by_class else 0
+    for rows, (before, after, wanted) in _chunks(*arrays, beside_bytes=counts_bytes):
         reference = measure.numbers(Batch(before, wanted, decision))
         scores = scores or Scores.empty(int(blocks.max()) + 1, reference.shape[1])
         scores.add(blocks[rows], reference, measure.numbers(Batch(after, wanted, decision)))

@@ -5,9 +5,9 @@ samples they are gathered at random into 5000 blocks, which are drawn instead; t
 nothing that one could see.
 
 Where hardly any decision changes, a bootstrap believes too much: of samples that all agree, every resample agrees. So
-for shares one imagined sample that got worse and one that got better stand among those that are drawn. With nothing
-seen to change in N samples the interval becomes ± 3/N, as the rule of three has it, and with many changes the two
-weigh nothing. The estimate itself does not know them.
+for metrics of decisions two imagined samples stand among those that are drawn, average ones, of which one got worse and
+one got better. With nothing seen to change in N samples the interval becomes ± 3/N of what can be lost, as the rule of
+three has it, and with many changes the two weigh nothing. The estimate itself does not know them.
 """
 
 from dataclasses import dataclass
@@ -39,11 +39,11 @@ class Scores:
         np.add.at(self.candidate, blocks, candidate)
         np.add.at(self.samples, blocks, 1)
 
-    def with_imagined_changes(self, size: float, *, improvement: bool) -> "Scores":
-        worse, better = [size, 0.0], [0.0, size if improvement else 0.0]
+    def with_imagined_changes(self, right: np.ndarray, wrong: np.ndarray, *, improvement: bool) -> "Scores":
+        """And a sample that went from right to wrong, and one that went back; beside all others, so they count none."""
         return Scores(
-            np.concatenate([self.reference, [[worse[0]], [better[0]]]]),
-            np.concatenate([self.candidate, [[worse[1]], [better[1]]]]),
+            np.concatenate([self.reference, [right, wrong if improvement else right]]),
+            np.concatenate([self.candidate, [wrong, right]]),
             np.concatenate([self.samples, [[0.0], [0.0]]]),
         )
 
@@ -67,18 +67,22 @@ def drop_interval(measure: Measure, scores: Scores, *, seed: int, per_sample: in
     reference, candidate = values_of(measure, scores)
     value = sign * (reference - candidate)
     drawn = scores
-    if measure.is_mean_share:
-        drawn = scores.with_imagined_changes(_size_of_a_change(scores, per_sample), improvement=improvement)
+    if measure.missed is not None:
+        average = scores.reference.sum(axis=0) / scores.samples.sum()
+        wrong = measure.missed(average, _size_of_a_change(scores, per_sample))
+        drawn = scores.with_imagined_changes(average, wrong, improvement=improvement)
     drops = sign * _resampled(measure, drawn, seed)
     low, high = (float(bound) for bound in np.percentile(drops, [2.5, 97.5]))
-    if measure.is_mean_share:  # an imagined change on top of all others
+    if measure.missed is not None:  # an imagined change on top of all others
         low, high = max(low, -1.0), min(high, 1.0)
     return Interval(value=value, low=min(low, value), high=max(high, value))
 
 
 def _size_of_a_change(scores: Scores, per_sample: int) -> float:
-    """What one changed sample changes its share by: 1 for a single decision, else the largest change seen."""
-    largest = float(np.max(np.abs(scores.reference - scores.candidate)))
+    """The share of its hits that one changed sample misses: 1 for a single decision, else the largest change seen."""
+    changes = np.abs(scores.reference - scores.candidate).sum(axis=1)
+    whole = 1.0 if scores.reference.shape[1] == 1 else scores.reference.sum(axis=1)  # of shares; of counts by class
+    largest = float(np.max(changes / np.maximum(whole, 1.0)))
     return 1.0 if per_sample == 1 else min(1.0, max(largest, 1 / per_sample))
 
 

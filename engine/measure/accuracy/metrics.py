@@ -39,7 +39,8 @@ class Measure:
     unit: str = "share"
     higher_is_better: bool = True
     needs_labels: bool = False
-    is_mean_share: bool = False  #: the mean of one share per sample
+    by_class: bool = False  #: the numbers are counts of each class
+    missed: Callable[[np.ndarray, float], np.ndarray] | None = None  #: numbers of a sample that misses a share of hits
     shown: Callable[[float], float | None] = float  #: the value as a reader wants it
 
 
@@ -131,6 +132,18 @@ def _overlap_counts(batch: Batch) -> np.ndarray:
     return np.concatenate([hits, decided + labelled - hits], axis=1)
 
 
+def _f1_missed(numbers: np.ndarray, share: float) -> np.ndarray:
+    """As many decisions and labels in each class, and fewer hits."""
+    hits, all_counted = np.split(numbers, 2)
+    return np.concatenate([(1 - share) * hits, all_counted])
+
+
+def _overlap_missed(numbers: np.ndarray, share: float) -> np.ndarray:
+    """A decision and a label that met before are two now."""
+    hits, union = np.split(numbers, 2)
+    return np.concatenate([(1 - share) * hits, union + share * hits])
+
+
 def _class_counts(batch: Batch) -> np.ndarray:
     """Hits, decisions and labels by sample and class, (3, samples, classes)."""
     classes, labels = batch.decision.classes, batch.target
@@ -147,11 +160,11 @@ def _class_counts(batch: Batch) -> np.ndarray:
 
 
 MEASURES: dict[Metric, Measure] = {
-    Metric.TOP1: Measure(_hit, _mean, needs_labels=True, is_mean_share=True),
-    Metric.TOP5: Measure(_among_five, _mean, needs_labels=True, is_mean_share=True),
-    Metric.F1: Measure(_f1_counts, _over_classes, needs_labels=True),
-    Metric.MIOU: Measure(_overlap_counts, _over_classes, needs_labels=True),
-    Metric.AGREEMENT: Measure(_same_decision, _mean, is_mean_share=True),
+    Metric.TOP1: Measure(_hit, _mean, needs_labels=True, missed=np.subtract),
+    Metric.TOP5: Measure(_among_five, _mean, needs_labels=True, missed=np.subtract),
+    Metric.F1: Measure(_f1_counts, _over_classes, needs_labels=True, by_class=True, missed=_f1_missed),
+    Metric.MIOU: Measure(_overlap_counts, _over_classes, needs_labels=True, by_class=True, missed=_overlap_missed),
+    Metric.AGREEMENT: Measure(_same_decision, _mean, missed=np.subtract),
     Metric.MSE: Measure(_squared_error, _mean, unit="squared error", higher_is_better=False),
     Metric.MAE: Measure(_absolute_error, _mean, unit="error", higher_is_better=False),
     Metric.COSINE: Measure(_cosine, _mean, unit="cosine"),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnxruntime import GraphOptimizationLevel
 
 from engine.measure.probe.pinning import pin_to_cores
 from engine.measure.probe.spec import (
@@ -111,7 +112,10 @@ def _peak_bytes(spec: MemorySpec) -> int:
 def outputs(spec: OutputsSpec) -> Result:
     from engine.measure.probe.collect import collect_outputs  # what it needs would weigh on the memory probe
 
-    session = open_session(Path(spec.model), spec.device, shared_options(spec.threads))
+    options = shared_options(spec.threads)
+    if spec.emulate:
+        options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = open_session(Path(spec.model), spec.device, options)
     return collect_outputs(session, Path(spec.samples), batch_size=spec.batch_size, folder=Path(spec.folder))
 
 

@@ -62,6 +62,7 @@ class OutputsSpec(Spec):
     samples: str  #: note of `engine.data.save_samples`
     batch_size: int
     folder: str
+    emulate: bool = False  #: compute node by node as written: what is quantized runs in float, and never saturates
 
 
 @dataclass(frozen=True, kw_only=True)

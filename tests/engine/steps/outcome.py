@@ -7,6 +7,7 @@ import onnxruntime
 
 from engine.data import Samples, synthetic_samples
 from engine.graph import load
+from engine.measure.glimpse import Glimpse
 from engine.recipe import Step, Target
 from engine.signature import Signature
 from engine.steps import STEPS, Skipped, StepContext, Variant
@@ -20,9 +21,13 @@ def made_up(path: Path, count: int = 24) -> Samples:
 def run(
     step: Step, path: Path, folder: Path, *, saturates: bool = True, samples: Samples | None = None
 ) -> list[Variant] | Skipped:
+    """What the step proposes first."""
     folder.mkdir(exist_ok=True)
-    context = StepContext(samples or made_up(path), folder, Target(), 0, saturates=saturates)
-    return STEPS[type(step)].run(step, path, context)
+    chosen = samples or made_up(path)
+    glimpse = Glimpse(path, chosen, Target(), folder / "glimpse")
+    context = StepContext(chosen, folder, Target(), 0, saturates=saturates, glimpse=glimpse)
+    outcome = STEPS[type(step)].run(step, path, context)
+    return outcome if isinstance(outcome, list | Skipped) else next(outcome)
 
 
 def variants(step: Step, path: Path, folder: Path, *, saturates: bool = True) -> list[Variant]:

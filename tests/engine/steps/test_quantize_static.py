@@ -9,14 +9,23 @@ from onnx import helper, numpy_helper
 
 from engine.data import fit_samples
 from engine.graph import load, opset
-from engine.recipe import Activations, Calibration, QuantizeStatic, Range
+from engine.recipe import Activations, Calibration, Layout, QuantizeStatic, Range, Scales
 from engine.signature import Signature
 from engine.steps import quantize_static
 from tests.engine.steps.outcome import fused, run, session, sqnr_db, variants
 from tests.models import Net, branching, depthwise_cnn, mlp, residual_cnn, small_cnn, transformer
 
 FIXED = QuantizeStatic(
-    activations=Activations.UNSIGNED, weight_range=Range.REDUCED, calibration=Calibration.MINMAX, samples=64
+    activations=Activations.UNSIGNED,
+    weight_range=Range.REDUCED,
+    weight_scales=Scales.PER_CHANNEL,
+    layout=Layout.QDQ,
+    calibration=Calibration.MINMAX,
+    samples=64,
+    equalize=False,
+    smooth=False,
+    correct_bias=False,
+    mixed=False,
 )
 FLOAT_LEFT = {"Conv", "FusedConv", "Gemm", "MatMul", "Add", "Relu", "Clip", "Concat", "DequantizeLinear"}
 
@@ -68,22 +77,6 @@ def test_initializers_that_are_also_inputs_are_quantized(tmp_path: Path) -> None
     assert variant.path.stat().st_size < path.stat().st_size * 0.6
 
 
-def test_without_vnni_seven_bit_weights_come_first_and_signed_activations_are_left_out(tmp_path: Path) -> None:
-    path = small_cnn().save(tmp_path / "model.onnx")
-    steps = _options(path, tmp_path / "out", saturates=True)
-    assert steps[0].weight_range is Range.REDUCED
-    assert {step.activations for step in steps} == {Activations.UNSIGNED}
-    assert {step.weight_range for step in steps} == {Range.REDUCED, Range.FULL}
-
-
-def test_with_vnni_weights_use_all_bits(tmp_path: Path) -> None:
-    path = small_cnn().save(tmp_path / "model.onnx")
-    steps = _options(path, tmp_path / "out", saturates=False)
-    assert {step.weight_range for step in steps} == {Range.FULL}
-    assert steps[0].activations is Activations.UNSIGNED
-    assert {step.activations for step in steps} == {Activations.UNSIGNED, Activations.SIGNED}
-
-
 def test_seven_bit_weights_stay_within_64(tmp_path: Path) -> None:
     path = small_cnn().save(tmp_path / "model.onnx")
     (variant,) = variants(FIXED, path, tmp_path / "out")
@@ -97,7 +90,7 @@ def test_one_scale_per_tensor_is_less_accurate_and_valid(tmp_path: Path) -> None
     _scale_channel(net, factor=50)
     path = net.save(tmp_path / "model.onnx")
     (per_channel,) = variants(FIXED, path, tmp_path / "channel")
-    (per_tensor,) = variants(FIXED.model_copy(update={"per_channel": False}), path, tmp_path / "tensor")
+    (per_tensor,) = variants(FIXED.model_copy(update={"weight_scales": Scales.PER_TENSOR}), path, tmp_path / "tensor")
     assert sqnr_db(path, per_channel.path) > sqnr_db(path, per_tensor.path) + 3
 
 
@@ -168,11 +161,6 @@ def test_a_model_that_cannot_be_upgraded_is_skipped_with_the_reason(tmp_path: Pa
     path = net.output("y", ["batch", 4, "height", "width"]).save(tmp_path / "model.onnx", opset=7)
     outcome = run(FIXED, path, tmp_path / "out")
     assert isinstance(outcome, list) or "opset" in outcome.reason
-
-
-def _options(path: Path, folder: Path, *, saturates: bool) -> list[QuantizeStatic]:
-    steps = [variant.step for variant in variants(QuantizeStatic(), path, folder, saturates=saturates)]
-    return [step for step in steps if isinstance(step, QuantizeStatic)]
 
 
 def _proposed(outcome: object) -> list[quantize_static.Variant]:

@@ -1,0 +1,105 @@
+"""One float graph and all the ways to write it down in 8 bits: what is learned of it is learned once.
+
+base      the float graph, with its weights evened out or its outliers moved where the options say so
+plan      which nodes compute in 8 bits, without those that stay in float
+ranges    of the tensors in the plan, by the options' method of calibration
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+
+from engine.data import Samples
+from engine.graph import save
+from engine.quantize.calibrate import Calibrator, Ranges
+from engine.quantize.guard import keep_weights_float
+from engine.quantize.kept import kept_outputs
+from engine.quantize.plan import Plan, plan
+from engine.quantize.qdq import Format, quantized
+from engine.recipe import Activations, Calibration, QuantizeStatic, Range, Scales
+
+
+@dataclass
+class Workshop:
+    original: onnx.ModelProto  #: as the user knows it
+    graph: onnx.ModelProto  #: prepared, in float
+    samples: Samples
+    folder: Path
+    threads: int
+    pause: Callable[[], None]
+    _written: int = 0
+    _bases: dict[tuple[bool, bool], "Base"] = field(default_factory=dict)
+
+    def nothing_to_do(self, options: QuantizeStatic) -> str | None:
+        """Why no layer can be quantized, in words for the user."""
+        base, kept = self.base(options), self.kept(options)
+        if not plan(base.graph).layers:
+            return "no Conv, Gemm or MatMul of the main graph has constant float32 weights"
+        if not plan(base.graph, keep_float=kept).layers:
+            return "keep_float keeps all of its layers in float"
+        if not base.plan(kept).layers:
+            return "the activations of all its layers hold NaN or infinity on the calibration data"
+        return None
+
+    def write(self, options: QuantizeStatic) -> Path:
+        """The file that these options, none of them `auto`, make. Raises StepFailed."""
+        base, form = self.base(options), format_of(options)
+        planned = self.plan(options)
+        model = quantized(base.graph, planned, base.ranges(planned, options, form), form)
+        keep_weights_float(model)
+        self._written += 1
+        return save(model, self.folder / f"static-{self._written}.onnx")
+
+    def plan(self, options: QuantizeStatic) -> Plan:
+        return self.base(options).plan(self.kept(options))
+
+    def kept(self, options: QuantizeStatic) -> tuple[str, ...]:
+        """Outputs of the nodes of the prepared graph that stay in float."""
+        return kept_outputs(self.original, self.graph, options.keep_float)
+
+    def base(self, options: QuantizeStatic) -> "Base":
+        key = (options.equalize is True, options.smooth is True)
+        if key not in self._bases:
+            calibrator = Calibrator(self.graph, self.samples, self.folder, self.threads, self.pause)
+            self._bases[key] = Base(self.graph, calibrator)
+        return self._bases[key]
+
+
+@dataclass
+class Base:
+    """A float graph, and what its calibration showed."""
+
+    graph: onnx.ModelProto
+    calibrator: Calibrator
+    extremes: Ranges = field(default_factory=dict)
+    unusable: set[str] = field(default_factory=set)  #: tensors that hold NaN or infinity
+
+    def plan(self, keep_float: tuple[str, ...] = ()) -> Plan:
+        """A plan whose tensors all have a finite range."""
+        while True:
+            planned = plan(self.graph, self.unusable, keep_float)
+            owners = set(planned.owners.values())
+            missing = sorted(owners - set(self.extremes))
+            self.extremes |= self.calibrator.minmax(missing) if missing else {}
+            infinite = {name for name in owners if not all(map(math.isfinite, self.extremes[name]))}
+            if not infinite:
+                return planned
+            self.unusable |= infinite
+
+    def ranges(self, planned: Plan, options: QuantizeStatic, form: Format) -> Ranges:
+        extremes = {name: self.extremes[name] for name in sorted(set(planned.owners.values()))}
+        if options.calibration is Calibration.MINMAX:
+            return extremes
+        return self.calibrator.ranges(options.calibration, extremes, percent=options.percentile, form=form)
+
+
+def format_of(options: QuantizeStatic) -> Format:
+    return Format(
+        signed=options.activations is Activations.SIGNED,
+        reduced=options.weight_range is Range.REDUCED,
+        per_channel=options.weight_scales is not Scales.PER_TENSOR,
+        symmetric=options.symmetric,
+    )
