@@ -1,5 +1,6 @@
 """Outputs of real models, from samples to the comparison."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,31 @@ def test_the_metric_follows_from_outputs_and_labels(arrays: np.ndarray, labels: 
     found = compare(outputs(y=arrays), outputs(y=arrays), labels, Metric.AUTO, limit=None, seed=0)
     assert found.candidate.metric == metric
     assert any("not classes" in warning for warning in found.warnings) == (labels is not None and metric == "agreement")
+
+
+@pytest.mark.parametrize("metric", [Metric.F1, Metric.MIOU])
+def test_classes_too_many_to_count_one_by_one_are_refused(metric: Metric) -> None:
+    """Ids as labels: a table of all numbers up to the largest would not fit into memory."""
+    ids = np.array([0, 1, 10**9] * 20)
+    with pytest.raises(DataRejected) as caught:
+        compare(outputs(y=ids), outputs(y=ids), ids, metric, limit=None, seed=0)
+    assert caught.value.code == "labels_classes" and "1000000000" in caught.value.detail
+
+
+def test_an_image_of_ids_is_judged_by_top1() -> None:
+    ids = np.full((8, 4, 4), 10**9)
+    found = compare(outputs(y=ids), outputs(y=ids), ids, Metric.AUTO, limit=None, seed=0)
+    assert (found.candidate.metric, found.candidate.value) == ("top1", 1)
+
+
+def test_counting_many_samples_by_class_takes_little_memory() -> None:
+    """200,000 decisions among 64 classes, counted all at once, would take 600 MB."""
+    labels = np.arange(200_000) % 64
+    tracemalloc.start()
+    compare(outputs(y=labels), outputs(y=labels), labels, Metric.F1, limit=None, seed=0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 256 << 20
 
 
 def test_without_labels_a_changed_decision_is_the_drop() -> None:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from engine.measure.accuracy.decisions import Decision
 from engine.measure.accuracy.drop import MOST_BLOCKS, Scores, block_of_each, drop_interval
-from engine.measure.accuracy.metrics import MEASURES
+from engine.measure.accuracy.metrics import MEASURES, Batch
 from engine.recipe import Metric
 from engine.report import Interval
 
@@ -17,6 +18,16 @@ def interval(reference: np.ndarray, candidate: np.ndarray, *, seed: int = 0, met
     scores.add(blocks, reference[:, None].astype(float), candidate[:, None].astype(float))
     improvement = metric is not Metric.AGREEMENT
     return drop_interval(MEASURES[metric], scores, seed=seed, per_sample=1, improvement=improvement)
+
+
+def of_classes(
+    labels: np.ndarray, before: np.ndarray, after: np.ndarray, *, seed: int = 0, metric: Metric = Metric.F1
+) -> Interval:
+    measure, decision = MEASURES[metric], Decision(readable=True, classes=3)
+    blocks = block_of_each(len(labels), seed)
+    scores = Scores.empty(int(blocks.max()) + 1, 6)
+    scores.add(blocks, *(measure.numbers(Batch(outputs, labels, decision)) for outputs in (before, after)))
+    return drop_interval(measure, scores, seed=seed, per_sample=1, improvement=True)
 
 
 def models(random: np.random.Generator, samples: int, *, worse: float, better: float) -> tuple[np.ndarray, np.ndarray]:
@@ -42,6 +53,27 @@ def test_where_nothing_changed_in_300_samples_a_percent_may_have() -> None:
     assert found.value == 0
     assert -0.017 < found.low <= -0.009
     assert 0.009 <= found.high < 0.017
+
+
+@pytest.mark.parametrize("metric", [Metric.F1, Metric.MIOU])
+def test_of_classes_where_nothing_changed_in_300_samples_a_percent_may_have(metric: Metric) -> None:
+    labels = np.arange(300) % 3
+    found = of_classes(labels, labels, labels, metric=metric)
+    assert found.value == 0
+    assert -0.025 < found.low <= -0.009 and 0.009 <= found.high < 0.025
+
+
+def test_the_true_drop_of_f1_lies_inside_in_about_95_of_100_cases() -> None:
+    random = np.random.default_rng(1)
+
+    def drawn(samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        labels = random.integers(0, 3, samples)
+        before = np.where(random.random(samples) < 0.9, labels, (labels + 1) % 3)
+        return labels, before, np.where(random.random(samples) < 0.005, (before + 1) % 3, before)
+
+    truth = of_classes(*drawn(400_000)).value
+    seen = [of_classes(*drawn(300), seed=trial) for trial in range(TRIALS // 3)]
+    assert np.mean([one.low <= truth <= one.high for one in seen]) >= 0.92
 
 
 def test_no_more_than_everything_can_be_lost() -> None:
