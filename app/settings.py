@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, description="Port the API binds to.")
     max_upload_bytes: int = Field(8 * GIB, description="Largest upload.")
     min_free_bytes: int = Field(GIB // 2, description="Disk space that uploads and jobs must leave free.")
-    job_memory_bytes: int = Field(12 * GIB, description="Address space of a job's child.")
+    job_memory_bytes: int = Field(12 * GIB, description="Memory of one job, all its processes together.")
     job_max_seconds: int = Field(6 * 3600, description="Wall time of one attempt, whatever its budget says.")
     lease_seconds: float = Field(30, description="A worker unheard of for so long has lost its job.")
     heartbeat_seconds: float = Field(5, description="How often a worker renews its lease.")
