@@ -5,10 +5,14 @@ where every input of it already is: otherwise values would be unpacked and packe
 
     x ─Q─ Conv ── Relu ─Q─ MaxPool ─Q─ Conv ─Q─┬─ Add ─Q─ …        Relu needs no range: it is the lower end of
                └ absorbed ┘                 …──┘                   the range behind it
+
+    x ─Q─┬─ HardSigmoid ─Q─ Mul ─Q─ …      clip(α·x + β, 0, 1): x's integers read at the scale α·s, plus β, in the range
+         └───────────────────┘             0…1; so it becomes an addition. x · c is no work at all: the scale c·s.
 """
 
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -31,11 +35,18 @@ MOVING = (
     "Gather",
     "DepthToSpace",
     "SpaceToDepth",
+    "Split",
+    "Resize",
 )
+#: become an addition whose range clips
+HARD = ("HardSigmoid", "HardSwish")
 #: values change, and ONNX Runtime has an 8-bit kernel
-COMPUTING = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu")
+COMPUTING = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu", *HARD)
 #: only clip, which the range behind them does as well
 CLIPPING = ("Relu", "Clip")
+#: by a positive constant, the same integers at another scale
+SCALING = ("Mul", "Div")
+LEAST_FACTOR, MOST_FACTOR = 1e-6, 1e6
 ALL_INPUTS = ("Add", "Mul", "Concat")  #: every input carries values; of the others only the first
 
 
@@ -54,6 +65,7 @@ class Plan:
     passing: set[str]  #: first outputs of the other nodes that compute in 8 bits
     owners: dict[str, str]  #: tensor that is quantized → tensor that its range is learned from
     constants: set[str]  #: constants that meet activations
+    scaled: dict[str, tuple[str, float]]  #: output of a node that only scales → what it scales, and the factor
 
     def covers(self, node: onnx.NodeProto) -> bool:
         """Whether this node computes in 8 bits."""
@@ -68,7 +80,8 @@ def plan(model: onnx.ModelProto, unusable: AbstractSet[str] = frozenset(), keep_
     view = _View.of(model, keep_float)
     layers = layers_of(model, unusable, keep_float)
     passing = _passing(model.graph, view, layers, unusable)
-    result = Plan(layers, passing, {}, set())
+    scaled = {node.output[0]: found for node in model.graph.node if (found := _scaling(node, view)) is not None}
+    result = Plan(layers, passing, {}, set(), {name: scaled[name] for name in sorted(passing & set(scaled))})
     for node in model.graph.node:
         if result.covers(node):
             _place_ranges(node, view, result)
@@ -163,17 +176,27 @@ def _passing(graph: onnx.GraphProto, view: _View, layers: dict[str, Layer], unus
     quantized = set(layers)
     candidates = []
     for node in graph.node:
-        if _may_pass(node, view) and _fed_by(node, quantized, view) and node.output[0] not in unusable:
-            quantized.add(node.output[0])
+        if _may_pass(node, view) and _fed_by(node, quantized, view) and not unusable & set(node.output):
+            quantized.update(node.output)
             candidates.append(node)
     kept: set[str] = set()
     for node in reversed(candidates):
-        if any(
-            reader.output[0] in kept or _takes(reader, node.output[0], layers)
-            for reader in view.readers[node.output[0]]
+        if _completes_layer(node, layers, view) or any(
+            reader.output[0] in kept or _takes(reader, name, layers)
+            for name in node.output
+            for reader in view.readers[name]
         ):
             kept.add(node.output[0])
     return kept
+
+
+def _completes_layer(node: onnx.NodeProto, layers: dict[str, Layer], view: _View) -> bool:
+    """Whether this is the Relu without which the convolution before it would have no 8-bit result."""
+    name = node.input[0]
+    if name not in layers or view.producers[name].op_type != "Conv":
+        return False
+    behind = _clipping_reader(name, view)
+    return behind is not None and behind.output[0] == node.output[0]
 
 
 def _takes(reader: onnx.NodeProto, name: str, layers: dict[str, Layer]) -> bool:
@@ -181,17 +204,57 @@ def _takes(reader: onnx.NodeProto, name: str, layers: dict[str, Layer]) -> bool:
 
 
 def _may_pass(node: onnx.NodeProto, view: _View) -> bool:
-    if not is_standard(node, *MOVING, *COMPUTING, *CLIPPING) or is_kept(node, view.keep_float):
+    if not is_standard(node, *MOVING, *COMPUTING, *CLIPPING, *SCALING) or is_kept(node, view.keep_float):
         return False
-    if any(view.uses[name] for name in node.output[1:]):
+    if node.op_type != "Split" and any(view.uses[name] for name in node.output[1:]):
         return False
-    return node.op_type != "Clip" or _clips_at_zero(node, view)
+    condition = CONDITIONS.get(node.op_type)
+    return condition is None or condition(node, view)
+
+
+def _interpolates(node: onnx.NodeProto, _view: _View) -> bool:
+    """Whether a Resize gives values between those it reads, by a kernel that there is for 8 bits."""
+    if attribute(node, "coordinate_transformation_mode", b"half_pixel") == b"tf_crop_and_resize":
+        return False
+    return attribute(node, "mode", b"nearest") in (b"nearest", b"linear") and not attribute(node, "antialias", 0)
+
+
+def _rises(node: onnx.NodeProto, _view: _View) -> bool:
+    return attribute(node, "alpha", 0.2) > 0
+
+
+def _divides(node: onnx.NodeProto, view: _View) -> bool:
+    return _scaling(node, view) is not None
+
+
+def _scaling(node: onnx.NodeProto, view: _View) -> tuple[str, float] | None:
+    """What the node multiplies by a positive constant, and the constant."""
+    if not is_standard(node, *SCALING) or _clipping_reader(node.output[0], view) is not None:
+        return None
+    pairs = [(node.input[0], node.input[1])] if node.op_type == "Div" else itertools.permutations(node.input)
+    for source, constant in pairs:
+        values = view.float_weight(constant)
+        if values is None or source in view.weights or values.size != 1 or values.ndim > 1:
+            continue
+        factor = float(values.ravel()[0])
+        if LEAST_FACTOR <= factor <= MOST_FACTOR:
+            return source, 1 / factor if node.op_type == "Div" else factor
+    return None
 
 
 def _clips_at_zero(node: onnx.NodeProto, view: _View) -> bool:
     """Whether the lower bound is 0, so that the range behind the node clips just so."""
     low = view.float_weight(node.input[1]) if len(node.input) > 1 else None
     return low is not None and low.size == 1 and float(low.ravel()[0]) == 0
+
+
+#: what an operator must fulfil apart from its type
+CONDITIONS: dict[str, Callable[[onnx.NodeProto, _View], bool]] = {
+    "Clip": _clips_at_zero,
+    "Div": _divides,
+    "Resize": _interpolates,
+    "HardSigmoid": _rises,
+}
 
 
 def _fed_by(node: onnx.NodeProto, quantized: set[str], view: _View) -> bool:
@@ -210,13 +273,15 @@ def carried(node: onnx.NodeProto) -> list[str]:
 
 def _place_ranges(node: onnx.NodeProto, view: _View, result: Plan) -> None:
     """Give the node's inputs a range, and its output where 8-bit kernels need one there."""
-    for name in carried(node):
+    scaled = result.scaled.get(node.output[0])
+    for name in carried(node) if scaled is None else scaled[:1]:
         if name in view.weights:
             result.constants.add(name)
-        elif not _is_absorbed(name, view, result):
+        elif name not in result.scaled and not _is_absorbed(name, view, result):
             result.owners.setdefault(name, _owner(name, view, result))
-    if node.op_type == "Conv":
-        result.owners.setdefault(_end(node, view), _owner(_end(node, view), view, result))
+    ends = {"Conv": [_end(node, view)], "Split": list(node.output)}
+    for name in ends.get(node.op_type, []):
+        result.owners.setdefault(name, _owner(name, view, result))
 
 
 def _end(node: onnx.NodeProto, view: _View) -> str:

@@ -8,7 +8,7 @@ Behind a layer the tensor after the pair keeps the name, so no reader changes an
 are. ONNX Runtime fuses DQ, node and Q into one 8-bit kernel; a runtime that cannot computes the same in float.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +28,9 @@ from engine.quantize.integers import (
     weight_scale,
     widened_for_bias,
 )
-from engine.quantize.plan import Layer, Plan, carried, replaced
+from engine.quantize.plan import HARD, Layer, Plan, carried, replaced
 
+SWISH = 1 / 6, 0.5  #: slope and summand of the gate in a HardSwish
 Ranges = Mapping[str, tuple[float, float]]
 Weights = Mapping[str, onnx.TensorProto]
 
@@ -85,54 +86,95 @@ class _Surgery:
         self.parameters = {
             name: activation_parameters(*ranges[owner], form.dtype, symmetric=form.symmetric)
             for name, owner in plan.owners.items()
+            if owner not in plan.scaled
         }
+        self.packed: dict[str, str] = {}  #: tensors and their integers
         self.nodes: list[onnx.NodeProto] = []
         self.renamed: dict[str, str] = {}  #: float tensors and constants, as quantized nodes read them
         self.stored: dict[tuple[object, ...], str] = {}  #: weights that are already there
 
     def operate(self) -> None:
-        for value in self.graph.input:
-            if value.name in self.plan.owners:
-                target = self.names.fresh(f"{value.name}_dequantized")
-                self.renamed[value.name] = self._pair(value.name, target, self.parameters[value.name])
+        self._pack_floats(value.name for value in self.graph.input)
         for name in sorted(self.plan.constants):
-            self.renamed[name] = self._constant(name)
+            self.renamed[name] = self._constant(self.weights[name])
         for node in self.graph.node:
-            self._operate_on(node)
+            if node.output and node.output[0] in self.plan.scaled:
+                self._rescale(node.output[0], *self.plan.scaled[node.output[0]])
+            elif self.plan.covers(node):
+                self._operate_on(node)
+            else:
+                self.nodes.append(node)
+                self._pack_floats(node.output)
         replace_list(self.graph.node, self.nodes)
 
     def _operate_on(self, node: onnx.NodeProto) -> None:
-        if self.plan.covers(node):
-            source = node.input[0]
-            for index, name in enumerate(node.input):
-                if name in self.renamed and name in carried(node):
-                    node.input[index] = self.renamed[name]
-            layer = self.plan.layers.get(node.output[0])
-            if layer is not None:
-                self._quantize_layer(node, layer, self.parameters[source])
+        """Let the node read and write integers."""
+        source = node.input[0]
+        for index, name in enumerate(node.input):
+            if name in self.renamed and name in carried(node):
+                node.input[index] = self.renamed[name]
+        layer = self.plan.layers.get(node.output[0])
+        if layer is not None:
+            self._quantize_layer(node, layer, self._parameters_of(source))
+        if node.op_type in HARD:
+            self._soften(node, source)
         self.nodes.append(node)
         for index, name in enumerate(node.output):
-            if name not in self.plan.owners:
-                continue
-            if self.plan.covers(node):
+            if name in self.plan.owners:
                 node.output[index] = self.names.fresh(f"{name}_float")
-                self._pair(node.output[index], name, self.parameters[name])
-            else:
-                self.renamed[name] = self._pair(name, self.names.fresh(f"{name}_dequantized"), self.parameters[name])
+                self._pair(name, node.output[index], name)
 
     # ── activations ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _pair(self, source: str, target: str, parameters: Parameters) -> str:
-        """QuantizeLinear and DequantizeLinear from one tensor to another."""
+    def _parameters_of(self, name: str) -> Parameters:
+        return self.parameters[name if name in self.parameters else self.plan.owners[name]]
+
+    def _pack_floats(self, names: Iterable[str]) -> None:
+        """Quantize float tensors for those that read integers."""
+        for name in names:
+            if name in self.plan.owners:
+                self.renamed[name] = self.names.fresh(f"{name}_dequantized")
+                self._pair(name, name, self.renamed[name])
+
+    def _pair(self, name: str, source: str, target: str) -> None:
+        """QuantizeLinear and DequantizeLinear of a tensor, between these two names."""
+        parameters = self._parameters_of(name)
         scale = self._store(parameters.scale, f"{target}_scale")
         zero_point = self._store(parameters.zero_point, f"{target}_zero_point")
-        packed = self.names.fresh(f"{target}_quantized")
-        self.nodes.append(self._node("QuantizeLinear", [source, scale, zero_point], packed))
-        self.nodes.append(self._node("DequantizeLinear", [packed, scale, zero_point], target))
-        return target
+        self.packed[name] = self.names.fresh(f"{target}_quantized")
+        self.nodes.append(self._node("QuantizeLinear", [source, scale, zero_point], self.packed[name]))
+        self.nodes.append(self._node("DequantizeLinear", [self.packed[name], scale, zero_point], target))
 
-    def _constant(self, name: str) -> str:
-        values, parameters = quantize_constant(numpy_helper.to_array(self.weights[name]), self.form.dtype)
+    def _rescale(self, target: str, source: str, factor: float) -> None:
+        """The integers of one tensor, read as another one that is so many times as large."""
+        known = self._parameters_of(source)
+        scale = np.asarray(known.scale * np.float64(factor), np.float32)
+        self.parameters[target] = Parameters(scale, known.zero_point)
+        self.packed[target] = self.packed[source]
+        stored = self._store(scale, f"{target}_scale"), self._store(known.zero_point, f"{target}_zero_point")
+        self.nodes.append(self._node("DequantizeLinear", [self.packed[target], *stored], target))
+
+    def _soften(self, node: onnx.NodeProto, source: str) -> None:
+        """Make an addition of HardSigmoid, and a product with one of HardSwish."""
+        is_swish = node.op_type == "HardSwish"
+        name = self.names.fresh(f"{node.output[0]}_gate") if is_swish else node.output[0]
+        slope, summand = SWISH if is_swish else (attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5))
+        steep = self.names.fresh(f"{name}_steep")
+        self._rescale(steep, source, slope)
+        constant = self._constant(numpy_helper.from_array(np.array([summand], np.float32), f"{name}_summand"))
+        self.parameters[name] = activation_parameters(0, 1, self.form.dtype)
+        if is_swish:
+            total = self.names.fresh(f"{name}_float")
+            self.nodes.append(self._node("Add", [steep, constant], total))
+            self._pair(name, total, name)
+            become(node, "Mul", [node.input[0], name])
+        else:
+            become(node, "Add", [steep, constant])
+
+    def _constant(self, tensor: onnx.TensorProto) -> str:
+        """The float view of a constant that meets activations."""
+        name = tensor.name
+        values, parameters = quantize_constant(numpy_helper.to_array(tensor), self.form.dtype)
         inputs = [
             self._store(values, f"{name}_quantized"),
             self._store(parameters.scale, f"{name}_scale"),
@@ -181,3 +223,10 @@ class _Surgery:
         if axis is not None:
             node.attribute.append(helper.make_attribute("axis", axis))
         return node
+
+
+def become(node: onnx.NodeProto, operator: str, inputs: list[str]) -> None:
+    """Make another standard operator without attributes of the node; its name and outputs stay."""
+    node.op_type = operator
+    replace_list(node.input, inputs)
+    del node.attribute[:]

@@ -13,10 +13,11 @@ import onnx
 
 from engine.graph import load, save, weights_of
 from engine.quantize.dynamic import FEWEST_ELEMENTS, dynamically_quantized, products
+from engine.quantize.kept import kept_outputs, refuse_unknown
 from engine.quantize.prepare import prepared
 from engine.quantize.qdq import Format
 from engine.quantize.refusal import refusal
-from engine.recipe import Activations, QuantizeDynamic, Range
+from engine.recipe import Activations, QuantizeDynamic, Range, Scales
 from engine.steps.base import Skipped, StepContext, Variant
 
 
@@ -39,27 +40,40 @@ def run(step: QuantizeDynamic, model: Path, context: StepContext) -> list[Varian
     """One file per range of weights worth trying, the most promising first."""
     if step.activations is Activations.SIGNED:
         return Skipped("activations that are quantized as the model runs are always unsigned")
-    graph = refuse(load(model)) or prepared(model, context.calibration, context.folder)
+    original = load(model)
+    graph = refuse(original) or prepared(model, context.calibration, context.folder)
     if isinstance(graph, str):
         return Skipped(graph)
-    if not products(graph):
-        return Skipped("none of its matrix products has a constant float32 weight of 1024 values or more")
+    refuse_unknown(original, step.keep_float)
+    kept = kept_outputs(original, graph, step.keep_float)
+    if not products(graph, kept):
+        also = "of those that may be quantized" if kept and products(graph) else "of its matrix products"
+        return Skipped(f"none {also} has a constant float32 weight of {FEWEST_ELEMENTS} values or more")
     variants = []
     for options in _options(step, saturates=context.saturates):
-        form = Format(signed=False, reduced=options.weight_range is Range.REDUCED, per_channel=options.per_channel)
-        path = save(dynamically_quantized(graph, form), context.folder / f"dynamic-{len(variants)}.onnx")
+        path = context.folder / f"dynamic-{len(variants)}.onnx"
+        save(dynamically_quantized(graph, _format(options), kept), path)
         variants.append(Variant(path, options, _label(options)))
     return variants
 
 
 def _options(step: QuantizeDynamic, *, saturates: bool) -> list[QuantizeDynamic]:
-    """The step with every `auto` decided, the most promising choice first."""
+    """The step with every `auto` decided, the most promising choice first.
+
+    The kernel multiplies by a scale per channel as fast as by one for all, so that `auto` does not try the latter.
+    """
     best = [Range.REDUCED, Range.FULL] if saturates else [Range.FULL]
     ranges = best if step.weight_range is Range.AUTO else [step.weight_range]
-    chosen = {"activations": Activations.UNSIGNED}
+    scales = Scales.PER_CHANNEL if step.weight_scales is Scales.AUTO else step.weight_scales
+    chosen = {"activations": Activations.UNSIGNED, "weight_scales": scales}
     return [step.model_copy(update=chosen | {"weight_range": weight_range}) for weight_range in ranges]
+
+
+def _format(step: QuantizeDynamic) -> Format:
+    reduced, per_channel = step.weight_range is Range.REDUCED, step.weight_scales is Scales.PER_CHANNEL
+    return Format(signed=False, reduced=reduced, per_channel=per_channel)
 
 
 def _label(step: QuantizeDynamic) -> str:
     weights = "7-bit weights" if step.weight_range is Range.REDUCED else "8-bit weights"
-    return f"dynamic int8, {weights}" + ("" if step.per_channel else " with one scale per tensor")
+    return f"dynamic int8, {weights}" + " with one scale per tensor" * (step.weight_scales is Scales.PER_TENSOR)

@@ -1,10 +1,27 @@
 """Which nodes compute in 8 bits: layers, and what lies between two of them."""
 
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 
+from engine.graph import save
+from engine.quantize.calibrate import Calibrator
 from engine.quantize.plan import plan
+from engine.quantize.qdq import Format, quantized
+from engine.steps.base import never_pause
+from tests.engine.steps.outcome import fused, made_up, sqnr_db
 from tests.models import Net, residual_cnn
+
+
+def in_8_bits(model: onnx.ModelProto, folder: Path, *, signed: bool = False) -> onnx.ModelProto:
+    """The model with all of its plan carried out."""
+    found = plan(model)
+    samples = made_up(save(model, folder / "float.onnx"))
+    ranges = Calibrator(model, samples, folder, 1, never_pause).minmax(sorted(set(found.owners.values())))
+    return quantized(model, found, ranges, Format(signed=signed, reduced=True, per_channel=True))
 
 
 def block(between: str, **attributes: object) -> Net:
@@ -95,3 +112,85 @@ def test_a_layer_whose_weights_are_computed_stays_float() -> None:
     x, w = net.input("x", ["batch", 2]), net.input("w", [2, 2])
     net.op("MatMul", x, w, name="y")
     assert plan(net.output("y", ["batch", 2]).model()).layers == {}
+
+
+def swish(spelling: str) -> Net:
+    """Conv, a hard swish as exporters spell it, Conv."""
+    net = Net()
+    x = net.conv(net.input("x", ["batch", 4, 8, 8]), (4, 4))
+    if spelling == "HardSwish":
+        x = net.op("HardSwish", x)
+    elif spelling == "HardSigmoid":
+        x = net.op("Mul", x, net.op("HardSigmoid", x, alpha=1 / 6, beta=0.5))
+    else:
+        zero, three, six = (net.constant(np.float32(value)) for value in (0, 3, 6))
+        x = net.op("Div", net.op("Mul", x, net.op("Clip", net.op("Add", x, three), zero, six)), six)
+    net.conv(x, (4, 4))
+    return net.output(f"t{len(net.nodes) - 1}", ["batch", 4, 8, 8])
+
+
+SPELLINGS = pytest.mark.parametrize("spelling", ["HardSwish", "HardSigmoid", "Div"])
+
+
+@SPELLINGS
+def test_a_hard_swish_runs_on_integers_however_it_is_spelled(spelling: str, tmp_path: Path) -> None:
+    path = save(in_8_bits(swish(spelling).model(), tmp_path), tmp_path / "quantized.onnx")
+    running = Counter(fused(path, tmp_path))
+    counts = {"QuantizeLinear": 1, "QLinearConv": 2, "QLinearAdd": 1, "QLinearMul": 1, "DequantizeLinear": 1}
+    assert {operator: running[operator] for operator in counts} == counts
+    assert set(running) - set(counts) <= {"Transpose"}
+
+
+@SPELLINGS
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_hard_swish_on_integers_stays_close(spelling: str, signed: bool, tmp_path: Path) -> None:
+    model = swish(spelling).model()
+    path = save(in_8_bits(model, tmp_path, signed=signed), tmp_path / "quantized.onnx")
+    assert sqnr_db(save(model, tmp_path / "model.onnx"), path) > 25
+
+
+def test_a_product_with_a_positive_number_is_only_another_scale(tmp_path: Path) -> None:
+    net = Net()
+    x = net.conv(net.input("x", ["batch", 4, 8, 8]), (4, 4))
+    net.conv(net.op("Mul", net.constant(np.array([3], np.float32)), x, name="scaled"), (4, 4))
+    model = net.output("t2", ["batch", 4, 8, 8]).model()
+    found = plan(model)
+    assert found.scaled == {"scaled": ("t0", 3.0)}
+    assert "scaled" not in found.owners
+    path = save(in_8_bits(model, tmp_path), tmp_path / "quantized.onnx")
+    assert not {"Mul", "QLinearMul"} & set(fused(path, tmp_path))
+    assert sqnr_db(save(model, tmp_path / "model.onnx"), path) > 25
+
+
+@pytest.mark.parametrize("factor", [-2.0, 0.0, np.inf])
+def test_a_scale_is_positive_and_finite(factor: float) -> None:
+    net = Net()
+    x = net.conv(net.input("x", ["batch", 4, 8, 8]), (4, 4))
+    net.conv(net.op("Div", x, net.constant(np.float32(factor)), name="divided"), (4, 4))
+    found = plan(net.output("t2", ["batch", 4, 8, 8]).model())
+    assert found.scaled == {}
+    assert found.passing == set()
+
+
+def test_split_and_resize_move_integers(tmp_path: Path) -> None:
+    net = Net()
+    x = net.conv(net.input("x", ["batch", 4, 8, 8]), (4, 4))
+    net.op("Split", x, net.constant(np.array([2, 2])), name="left", axis=1)
+    net.nodes[-1].output.append("right")
+    left = net.conv("left", (2, 2))
+    x = net.op("Concat", left, "right", "left", axis=1)
+    x = net.op("Resize", x, "", net.constant(np.array([1, 1, 2, 2], np.float32)), mode="nearest")
+    net.conv(x, (6, 4))
+    model = net.output(f"t{len(net.nodes) - 1}", ["batch", 4, 16, 16]).model()
+    path = save(in_8_bits(model, tmp_path), tmp_path / "quantized.onnx")
+    running = Counter(fused(path, tmp_path))
+    assert (running["QuantizeLinear"], running["DequantizeLinear"]) == (1, 1)
+    assert {"Split", "Resize", "QLinearConcat"} <= set(running)
+    assert sqnr_db(save(model, tmp_path / "model.onnx"), path) > 25
+
+
+def test_the_last_convolution_takes_its_relu_with_it() -> None:
+    net = Net()
+    x = net.op("Relu", net.conv(net.input("x", ["batch", 4, 8, 8]), (4, 4)), name="relu")
+    net.op("Softplus", x, name="y")
+    assert plan(net.output("y", ["batch", 4, 8, 8]).model()).passing == {"relu"}

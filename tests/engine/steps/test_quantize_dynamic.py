@@ -8,8 +8,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from engine.errors import StepFailed
 from engine.graph import load
-from engine.recipe import Activations, QuantizeDynamic, Range
+from engine.recipe import Activations, QuantizeDynamic, Range, Scales
 from engine.steps import Skipped
 from tests.engine.steps.outcome import fused, run, sqnr_db, variants
 from tests.models import Net, mlp, recurrent, small_cnn, transformer
@@ -18,13 +19,41 @@ REDUCED = QuantizeDynamic(weight_range=Range.REDUCED)
 
 
 @pytest.mark.parametrize("net", [transformer, mlp])
-@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("scales", list(Scales))
 def test_outputs_stay_close_on_the_kernels_that_serve_them(
-    net: Callable[[], Net], per_channel: bool, tmp_path: Path
+    net: Callable[[], Net], scales: Scales, tmp_path: Path
 ) -> None:
     path = net().save(tmp_path / "model.onnx")
-    (variant,) = variants(REDUCED.model_copy(update={"per_channel": per_channel}), path, tmp_path / "out")
+    (variant,) = variants(REDUCED.model_copy(update={"weight_scales": scales}), path, tmp_path / "out")
     assert sqnr_db(path, variant.path) > 25
+
+
+def test_scales_per_tensor_are_one_number_a_weight(tmp_path: Path) -> None:
+    path = mlp().save(tmp_path / "model.onnx")
+    (variant,) = variants(REDUCED.model_copy(update={"weight_scales": Scales.PER_TENSOR}), path, tmp_path / "out")
+    assert "one scale per tensor" in variant.label
+    scales = [weight.dims for weight in load(variant.path).graph.initializer if weight.name.endswith("_scale")]
+    assert scales and all(list(dims) == [] for dims in scales)
+
+
+def test_what_shall_stay_float_does(tmp_path: Path) -> None:
+    path = mlp().save(tmp_path / "model.onnx")
+    _, second = (node.output[0] for node in load(path).graph.node if node.op_type == "MatMul")
+    (variant,) = variants(REDUCED.model_copy(update={"keep_float": (second,)}), path, tmp_path / "out")
+    running = fused(variant.path, tmp_path)
+    assert running.count("DynamicQuantizeMatMul") == 1
+    assert (
+        running.count("Gemm") + running.count("FusedGemm") == 2
+    )  # the second product, and the last one, which is too small
+    everything = run(REDUCED.model_copy(update={"keep_float": ("MatMul",)}), path, tmp_path / "none")
+    assert isinstance(everything, Skipped)
+
+
+def test_a_name_that_the_model_does_not_have_is_told(tmp_path: Path) -> None:
+    path = mlp().save(tmp_path / "model.onnx")
+    with pytest.raises(StepFailed, match="“matmul”") as failure:
+        run(REDUCED.model_copy(update={"keep_float": ("MatMul", "matmul")}), path, tmp_path / "out")
+    assert failure.value.code == "keep_float_unknown"
 
 
 def test_products_run_in_one_fused_kernel_each(tmp_path: Path) -> None:
