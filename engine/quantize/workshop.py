@@ -19,7 +19,8 @@ from engine.quantize.guard import keep_weights_float
 from engine.quantize.kept import kept_outputs
 from engine.quantize.plan import Plan, plan
 from engine.quantize.qdq import Format, quantized
-from engine.recipe import Activations, Calibration, QuantizeStatic, Range, Scales
+from engine.quantize.qoperator import to_qoperator
+from engine.recipe import Activations, Calibration, Layout, QuantizeStatic, Range, Scales
 
 
 @dataclass
@@ -50,6 +51,8 @@ class Workshop:
         planned = self.plan(options)
         model = quantized(base.graph, planned, base.ranges(planned, options, form), form)
         keep_weights_float(model)
+        if options.layout is Layout.QOPERATOR:
+            model = to_qoperator(model) or model
         self._written += 1
         return save(model, self.folder / f"static-{self._written}.onnx")
 
