@@ -17,6 +17,7 @@ from engine.graph import Names, copied, drop_unused, replace_list, weights_of
 from engine.quantize.integers import quantize_weight, weight_scale
 from engine.quantize.plan import Layer, layers_of, replaced
 from engine.quantize.qdq import Format, folded
+from engine.quantize.recurrent import lstms, quantize_lstms
 
 FEWEST_ELEMENTS = 1024  #: weights smaller than this do not repay the quantization of their input
 
@@ -33,7 +34,7 @@ def products(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> dict[s
 
 
 def dynamically_quantized(model: onnx.ModelProto, form: Format, keep_float: Collection[str] = ()) -> onnx.ModelProto:
-    """A copy of the model whose matrix products compute in 8 bits."""
+    """A copy of the model whose matrix products and LSTM layers compute in 8 bits."""
     found = products(model, keep_float)
     copy = copied(model, without=replaced(model, found))
     surgery = _Surgery(copy.graph, Names.of(model), form, weights_of(model))
@@ -43,6 +44,7 @@ def dynamically_quantized(model: onnx.ModelProto, form: Format, keep_float: Coll
         else:
             surgery.nodes.append(node)
     replace_list(copy.graph.node, surgery.nodes)
+    quantize_lstms(copy, lstms(copy, keep_float), surgery.names, form)
     drop_unused(copy)
     return copy
 

@@ -51,12 +51,17 @@ def kept_outputs(original: onnx.ModelProto, prepared: onnx.ModelProto, keep_floa
         return ()
     makers = {name: node for node in prepared.graph.node for name in node.output if name}
     onward = _sole_readers(original.graph)
-    kept = {node.output[0] for node in prepared.graph.node if node.output and is_kept(node, wanted)}
+    kept = {_first_output(node) for node in prepared.graph.node if is_kept(node, wanted)}
     for node in original.graph.node:
         by_type = node.op_type in wanted and is_standard(node, *LAYERS)
         if by_type or is_kept(node, wanted - {node.op_type}):
-            kept |= {makers[name].output[0] for name in _surviving(node, onward, makers)}
-    return tuple(sorted(kept))
+            kept |= {_first_output(makers[name]) for name in _surviving(node, onward, makers)}
+    return tuple(sorted(kept - {""}))
+
+
+def _first_output(node: onnx.NodeProto) -> str:
+    """The first that is not left out."""
+    return next((name for name in node.output if name), "")
 
 
 def _sole_readers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:

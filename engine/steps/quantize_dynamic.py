@@ -1,9 +1,9 @@
-"""Dynamic int8 quantization: weights of matrix products in 8 bits, activations quantized while the model runs.
+"""Dynamic int8 quantization: weights of matrix products and LSTMs in 8 bits, activations quantized as the model runs.
 
     w_q = round(w / s),   s = max|w| / 127          per output channel
 
-Pays on CPUs for models of large matrix products (transformers, MLPs), whose activations vary too much for ranges that
-were learned once; needs no calibration data. Convolutions and recurrent layers stay float.
+Pays on CPUs for models of large matrix products (transformers, MLPs) or LSTM layers, whose activations vary too much
+for ranges that were learned once; needs no calibration data. Convolutions, GRU and RNN layers stay float.
 """
 
 from math import prod
@@ -16,6 +16,7 @@ from engine.quantize.dynamic import FEWEST_ELEMENTS, dynamically_quantized, prod
 from engine.quantize.kept import kept_outputs, refuse_unknown
 from engine.quantize.prepare import prepared
 from engine.quantize.qdq import Format
+from engine.quantize.recurrent import FEWEST_RECURRENT, lstms
 from engine.quantize.refusal import refusal
 from engine.recipe import Activations, QuantizeDynamic, Range, Scales
 from engine.steps.base import Skipped, StepContext, Variant
@@ -23,17 +24,24 @@ from engine.steps.base import Skipped, StepContext, Variant
 
 def refuse(model: onnx.ModelProto) -> str | None:
     """Why there is no matrix product to quantize."""
-    return refusal(model, ("Gemm", "MatMul")) or _too_small(model)
+    return refusal(model, ("Gemm", "MatMul", "LSTM")) or _too_small(model)
 
 
 def _too_small(model: onnx.ModelProto) -> str | None:
     """As far as a glance can tell: a weight that is computed may turn out to be constant, and large."""
+    if any(node.op_type == "LSTM" and _may_be_large(node, weights_of(model)) for node in model.graph.node):
+        return None
     weights = weights_of(model)
     products = [node for node in model.graph.node if node.op_type in ("Gemm", "MatMul")]
     known = [[prod(weights[name].dims) for name in node.input[:2] if name in weights] for node in products]
     if model.functions or not all(sizes and max(sizes) < FEWEST_ELEMENTS for sizes in known):
         return None
     return f"none of its matrix products has a constant float32 weight of {FEWEST_ELEMENTS} values or more"
+
+
+def _may_be_large(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> bool:
+    recurrence = node.input[2]
+    return recurrence not in weights or prod(weights[recurrence].dims) >= FEWEST_RECURRENT
 
 
 def run(step: QuantizeDynamic, model: Path, context: StepContext) -> list[Variant] | Skipped:
@@ -46,7 +54,7 @@ def run(step: QuantizeDynamic, model: Path, context: StepContext) -> list[Varian
         return Skipped(graph)
     refuse_unknown(original, step.keep_float)
     kept = kept_outputs(original, graph, step.keep_float)
-    if not products(graph, kept):
+    if not products(graph, kept) and not lstms(graph, kept):
         also = "of those that may be quantized" if kept and products(graph) else "of its matrix products"
         return Skipped(f"none {also} has a constant float32 weight of {FEWEST_ELEMENTS} values or more")
     variants = []

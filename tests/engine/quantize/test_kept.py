@@ -9,7 +9,7 @@ from engine.quantize.kept import kept_outputs, unknown
 from engine.quantize.plan import plan
 from engine.quantize.prepare import prepared
 from tests.engine.steps.outcome import made_up
-from tests.models import mlp, small_cnn
+from tests.models import mlp, recurrent, small_cnn
 
 
 def test_entries_that_name_nothing_are_reported_in_their_order() -> None:
@@ -45,3 +45,8 @@ def test_a_relu_that_stays_float_leaves_the_range_before_it() -> None:
     relu = next(node for node in model.graph.node if node.op_type == "Relu")
     found = plan(model, keep_float=(relu.name,))
     assert relu.output[0] not in found.passing
+
+
+def test_a_node_whose_first_output_is_left_out_is_kept_by_its_second() -> None:
+    model = recurrent().model()
+    assert kept_outputs(model, model, ("LSTM",)) == ("last",)

@@ -122,3 +122,21 @@ def test_a_cnn_keeps_its_convolutions(tmp_path: Path) -> None:
     (variant,) = variants(REDUCED, path, tmp_path / "out")
     assert [node.op_type for node in load(variant.path).graph.node].count("Conv") == 2
     assert sqnr_db(path, variant.path) > 25
+
+
+@pytest.mark.parametrize("scales", [Scales.PER_CHANNEL, Scales.PER_TENSOR])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_an_lstm_runs_on_8_bit_weights_with_its_states(direction: str, scales: Scales, tmp_path: Path) -> None:
+    net, width, ways = Net(), 40, 1 + (direction == "bidirectional")
+    x, state = net.input("x", [7, "batch", 12]), net.input("state", [ways, "batch", width])
+    weights = [net.weight(ways, 4 * width, 12, fan_in=12), net.weight(ways, 4 * width, width, fan_in=width)]
+    net.op(
+        "LSTM", x, *weights, net.weight(ways, 8 * width), "", state, hidden_size=width, direction=direction, name="y"
+    )
+    path = net.output("y", [7, ways, "batch", width]).save(tmp_path / "model.onnx")
+    (variant,) = variants(REDUCED.model_copy(update={"weight_scales": scales}), path, tmp_path / "out")
+    assert sqnr_db(path, variant.path) > 25
+    assert "DynamicQuantizeLSTM" in fused(variant.path, tmp_path)
+    assert variant.path.stat().st_size < 0.4 * path.stat().st_size
+    kept = run(REDUCED.model_copy(update={"keep_float": ("LSTM",)}), path, tmp_path / "kept")
+    assert isinstance(kept, Skipped)
