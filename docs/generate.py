@@ -82,8 +82,12 @@ def _options(schema: dict[str, Any]) -> str:
 def _values(option: dict[str, Any], schema: dict[str, Any]) -> str:
     if "$ref" in option:
         return ", ".join(f"`{value}`" for value in schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]["enum"])
+    if "anyOf" in option:
+        return ", ".join(_values(one, schema) for one in option["anyOf"])
     if "minimum" in option:
         return f"{option['minimum']} … {option['maximum']}"
+    if "enum" in option or "const" in option:
+        return ", ".join(f"`{value}`" for value in option.get("enum", [option.get("const")]))
     return option["type"]
 
 
