@@ -53,6 +53,24 @@ def same_outputs(first: Path, second: Path, samples: Samples) -> bool:
         return False
 
 
+def breakage(original: Path, other: Path, samples: Samples) -> str | None:
+    """Why another form of a model cannot serve, run node by node in the types that it says; None where it can."""
+    try:
+        first, second = _plain_session(original), _plain_session(other)
+        for feeds in samples.batches(1):
+            pairs = zip(first.run(None, feeds), second.run(None, feeds), strict=True)
+            if any(_is_finite(before) and not _is_finite(after) for before, after in pairs):
+                return "its outputs would be infinite, or not numbers"
+    except ERRORS as error:
+        return f"ONNX Runtime cannot run it: {reason(error)}"
+    return None
+
+
+def _is_finite(output: Any) -> bool:
+    values = np.asarray(output)
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
+
+
 def _plain_session(path: Path) -> onnxruntime.InferenceSession:
     options = session_options(1)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -19,20 +19,29 @@ def prepared(path: Path, samples: Samples, folder: Path) -> onnx.ModelProto | st
     """The graph to quantize, or in words why it cannot be brought to that. An upgrade is tried on a few samples."""
     from engine.simplify import simplified  # its libraries take a second to import, and inspection needs none of them
 
-    model = load(path)
-    freeze_weights(model)
-    model.ir_version = max(model.ir_version, LOWEST_IR_VERSION)
-    if opset(model) < LOWEST_OPSET:
-        model = upgraded(model, LOWEST_OPSET)
-        if model is None:
-            return f"its opset is older than {LOWEST_OPSET}, and the converter does not know how to upgrade it"
-        if not same_outputs(path, save(model, folder / "upgraded.onnx"), samples.first(TRIED_SAMPLES)):
-            return f"its outputs change when it is upgraded to opset {LOWEST_OPSET}"
+    model = at_opset(path, LOWEST_OPSET, samples, folder)
+    if isinstance(model, str):
+        return model
     lift_constants(model)  # norms fuse into layers only where their parameters are initializers
     model = simplified(model) or model
     lift_constants(model)
     fuse_affine(model)
     pool_means(model)
+    return model
+
+
+def at_opset(path: Path, version: int, samples: Samples, folder: Path) -> onnx.ModelProto | str:
+    """The model at this opset or a later one, its weights constants; or in words why it cannot be brought to that."""
+    model = load(path)
+    freeze_weights(model)
+    model.ir_version = max(model.ir_version, LOWEST_IR_VERSION)
+    if opset(model) >= version:
+        return model
+    model = upgraded(model, version)
+    if model is None:
+        return f"its opset is older than {version}, and the converter does not know how to upgrade it"
+    if not same_outputs(path, save(model, folder / "upgraded.onnx"), samples.first(TRIED_SAMPLES)):
+        return f"its outputs change when it is upgraded to opset {version}"
     return model
 
 

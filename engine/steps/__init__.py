@@ -1,13 +1,15 @@
 """The techniques, bound to their options; the order is the one in which they are shown."""
 
-from engine.recipe import QuantizeDynamic, QuantizeStatic, SimplifyGraph, Step
-from engine.steps import quantize_dynamic, quantize_static, simplify_graph
+from engine.recipe import ConvertFloat16, QuantizeDynamic, QuantizeStatic, QuantizeWeights, SimplifyGraph, Step
+from engine.steps import convert_float16, quantize_dynamic, quantize_static, quantize_weights, simplify_graph
 from engine.steps.base import Rounds, Skipped, Standing, StepContext, Technique, Variant
 
 STEPS: dict[type[Step], Technique] = {
     SimplifyGraph: simplify_graph,
     QuantizeStatic: quantize_static,
     QuantizeDynamic: quantize_dynamic,
+    QuantizeWeights: quantize_weights,
+    ConvertFloat16: convert_float16,
 }
 
 __all__ = ["STEPS", "Rounds", "Skipped", "Standing", "StepContext", "Technique", "Variant"]
