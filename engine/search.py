@@ -27,7 +27,7 @@ from engine.recipe import (
 Plan = Sequence[Step]
 
 QUANTIZED = (QuantizeStatic, QuantizeDynamic)
-SMALLER: list[Step] = []  # TODO-F
+SMALLER: list[Step] = [QuantizeWeights(bits=8), QuantizeWeights(bits=4), ConvertFloat16()]
 
 
 def plans(recipe: Recipe, trials: Trials) -> Iterator[Plan]:

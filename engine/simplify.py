@@ -14,7 +14,7 @@ import onnx_ir.passes.common as passes
 from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.rules import common as rules
 
-from engine.graph import freeze_weights, opset, replace_list, subgraphs
+from engine.graph import all_graphs, freeze_weights, opset, replace_list, subgraphs
 
 ROUNDS = 2
 LARGEST_FOLDED_INPUT = 8192
@@ -62,6 +62,8 @@ logging.getLogger("onnx_ir").setLevel(logging.ERROR)
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """A simpler copy; None where the optimizer cannot cope with the graph. The model's weights become constants."""
+    if has_sparse_weights(model):
+        return None  # the optimizer's representation has no place for them
     if freeze_weights(model):
         model.ir_version = max(model.ir_version, LOWEST_IR_VERSION)
     try:
@@ -72,6 +74,11 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto | None:
         return None
     _restore_interface(result, model)
     return result if _knows_its_operators(result) or not _knows_its_operators(model) else None
+
+
+def has_sparse_weights(model: onnx.ModelProto) -> bool:
+    """Whether weights are stored as indices and values."""
+    return any(graph.sparse_initializer for graph in all_graphs(model.graph))
 
 
 def _optimize(graph: onnx_ir.Model, chosen: list[rewriter.RewriteRule]) -> None:

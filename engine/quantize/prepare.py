@@ -7,6 +7,7 @@ import onnx
 from engine.data import Samples
 from engine.graph import freeze_weights, lift_constants, load, opset, save
 from engine.quantize.affine import fuse_affine, pool_means
+from engine.quantize.widen import has_half_weights, widened
 from engine.runtime import same_outputs
 
 LOWEST_OPSET = 13  #: from here on QuantizeLinear has an axis
@@ -22,6 +23,8 @@ def prepared(path: Path, samples: Samples, folder: Path) -> onnx.ModelProto | st
     model = at_opset(path, LOWEST_OPSET, samples, folder)
     if isinstance(model, str):
         return model
+    if has_half_weights(model):
+        model = widened(model)
     lift_constants(model)  # norms fuse into layers only where their parameters are initializers
     model = simplified(model) or model
     lift_constants(model)

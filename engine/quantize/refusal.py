@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import onnx
 
-from engine.graph import all_graphs, operators
+from engine.graph import operators
 
 QUANTIZED = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
@@ -24,7 +24,4 @@ def refusal(model: onnx.ModelProto, layers: Iterable[str]) -> str | None:
     reachable = itertools.chain(model.graph.node, *(function.node for function in model.functions))
     if not any(node.op_type in wanted for node in reachable):
         return f"each {words} stands inside a branch or loop, which is left as it is"
-    types = {tensor.data_type for graph in all_graphs(model.graph) for tensor in graph.initializer}
-    if onnx.TensorProto.FLOAT16 in types and onnx.TensorProto.FLOAT not in types:
-        return "its weights are float16, and the 8-bit kernels for CPUs start from float32"
     return None

@@ -20,6 +20,9 @@ from engine.quantize.kept import kept_outputs
 from engine.quantize.plan import Plan, plan
 from engine.quantize.qdq import Format, quantized
 from engine.quantize.qoperator import to_qoperator
+from engine.quantize.remedies.bias import corrected, mean_errors
+from engine.quantize.remedies.equalize import equalized
+from engine.quantize.remedies.smooth import channel_peaks, smoothed
 from engine.recipe import Activations, Calibration, Layout, QuantizeStatic, Range, Scales
 
 
@@ -48,8 +51,12 @@ class Workshop:
     def write(self, options: QuantizeStatic) -> Path:
         """The file that these options, none of them `auto`, make. Raises StepFailed."""
         base, form = self.base(options), format_of(options)
-        planned = self.plan(options)
-        model = quantized(base.graph, planned, base.ranges(planned, options, form), form)
+        graph, planned = base.graph, self.plan(options)
+        ranges = base.ranges(planned, options, form)
+        if options.correct_bias is True:
+            graph = corrected(graph, mean_errors(base.calibrator, planned.layers, form))
+            planned = plan(graph, base.unusable, self.kept(options))
+        model = quantized(graph, planned, ranges, form)
         keep_weights_float(model)
         if options.layout is Layout.QOPERATOR:
             model = to_qoperator(model) or model
@@ -64,11 +71,30 @@ class Workshop:
         return kept_outputs(self.original, self.graph, options.keep_float)
 
     def base(self, options: QuantizeStatic) -> "Base":
-        key = (options.equalize is True, options.smooth is True)
+        return self._base(equalize=options.equalize is True, smooth=options.smooth is True)
+
+    def can(self, remedy: str, options: QuantizeStatic) -> bool:
+        """Whether the remedy finds anything to do."""
+        return remedy == "correct_bias" or self.base(options.model_copy(update={remedy: True})) is not self.base(
+            options
+        )
+
+    def _base(self, *, equalize: bool, smooth: bool) -> "Base":
+        key = (equalize, smooth)
         if key not in self._bases:
-            calibrator = Calibrator(self.graph, self.samples, self.folder, self.threads, self.pause)
-            self._bases[key] = Base(self.graph, calibrator)
+            self._bases[key] = self._made_base(equalize=equalize, smooth=smooth)
         return self._bases[key]
+
+    def _made_base(self, *, equalize: bool, smooth: bool) -> "Base":
+        """A remedy that finds nothing to do leaves the base as it is without it."""
+        if not equalize and not smooth:
+            return self._calibrated(self.graph)
+        before = self._base(equalize=equalize and smooth, smooth=False)
+        graph = smoothed(before.graph, channel_peaks(before.calibrator)) if smooth else equalized(before.graph)
+        return before if graph is None else self._calibrated(graph)
+
+    def _calibrated(self, graph: onnx.ModelProto) -> "Base":
+        return Base(graph, Calibrator(graph, self.samples, self.folder, self.threads, self.pause))
 
 
 @dataclass

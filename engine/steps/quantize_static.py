@@ -106,7 +106,7 @@ class _Search:
             methods = [method for method in CALIBRATIONS if method is not leader.step.calibration]
             best = self._truest(best, [{"calibration": method} for method in methods])
         for remedy in REMEDIES:
-            if getattr(self.step, remedy) == "auto":
+            if getattr(self.step, remedy) == "auto" and self.workshop.can(remedy, best.step):
                 best = self._truest(best, [{remedy: True}])
         if self.step.layout is Layout.AUTO:
             best = self._faster(best, self._write(best.step.model_copy(update={"layout": Layout.QOPERATOR})))

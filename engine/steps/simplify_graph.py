@@ -35,7 +35,7 @@ def run(step: SimplifyGraph, model: Path, context: StepContext) -> list[Variant]
     old_operators, old_weights, old_size = operators(before), len(before.graph.initializer), model.stat().st_size
     after = simplified(before)
     if after is None:
-        return Skipped("the simplifier does not know an operator of this graph")
+        return Skipped("the simplifier does not know an operator of this graph, or its weights are sparse")
     if operators(after) == old_operators and len(after.graph.initializer) >= old_weights:
         return Skipped("the graph has nothing to fold, fuse or drop")
     path = save(after, context.folder / "simplified.onnx")

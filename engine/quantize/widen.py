@@ -1,0 +1,83 @@
+"""float16 models as float32 ones, since the 8-bit kernels for CPUs start from float32.
+
+    x ─ Cast ─ x_wide ─ … all in float32 … ─ y_wide ─ Cast ─ y          inputs and outputs keep their types
+
+Every float16 inside becomes float32: weights, constants, declared types, and what Cast and its like cast to. Values are
+the same but for what is no longer rounded on the way.
+"""
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from engine.graph import Names, all_graphs, all_nodes, replace_list
+
+HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
+TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
+
+
+def has_half_weights(model: ModelProto) -> bool:
+    """Whether initializers anywhere in the model are float16."""
+    return any(tensor.data_type == HALF for graph in all_graphs(model.graph) for tensor in graph.initializer)
+
+
+def widened(model: ModelProto) -> ModelProto:
+    """A copy that computes in float32 wherever the model computes in float16."""
+    copy = ModelProto.FromString(model.SerializeToString())
+    for graph in all_graphs(copy.graph):
+        for tensor in graph.initializer:
+            _widen_tensor(tensor)
+        for value in itertools.chain(graph.input, graph.output, graph.value_info):
+            _widen_type(value)
+    for node in all_nodes(copy):
+        for attribute in node.attribute:
+            _widen_attribute(attribute)
+    _restore_interface(copy, model.graph)
+    return copy
+
+
+def _widen_tensor(tensor: TensorProto) -> None:
+    if tensor.data_type == HALF:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+
+
+def _widen_type(value: ValueInfoProto) -> None:
+    if value.type.tensor_type.elem_type == HALF:
+        value.type.tensor_type.elem_type = SINGLE
+
+
+def _widen_attribute(attribute: AttributeProto) -> None:
+    if attribute.type == AttributeProto.TENSOR:
+        _widen_tensor(attribute.t)
+    elif attribute.name in TYPE_ATTRIBUTES and attribute.type == AttributeProto.INT and attribute.i == HALF:
+        attribute.i = SINGLE
+
+
+def _restore_interface(copy: ModelProto, original: GraphProto) -> None:
+    """Inputs and outputs have the types they had; casts stand between them and the rest."""
+    graph, names = copy.graph, Names.of(copy)
+    read = {value.name: names.fresh(f"{value.name}_wide") for value in original.input if _is_half(value)}
+    made = {value.name: names.fresh(f"{value.name}_wide") for value in original.output if _is_half(value)}
+    _rename(graph, made | read)
+    for value in itertools.chain(graph.input, graph.output):
+        if value.name in made or value.name in read:
+            value.type.tensor_type.elem_type = HALF
+    before = [helper.make_node("Cast", [name], [wide], to=SINGLE) for name, wide in read.items()]
+    after = [helper.make_node("Cast", [wide], [name], to=HALF) for name, wide in made.items() if name not in read]
+    replace_list(graph.node, [*before, *graph.node, *after])
+
+
+def _is_half(value: ValueInfoProto) -> bool:
+    return value.type.tensor_type.elem_type == HALF
+
+
+def _rename(graph: GraphProto, renamed: Mapping[str, str]) -> None:
+    """Give tensors other names wherever they are made or read; inputs and outputs of the graph keep theirs."""
+    for inner in all_graphs(graph):
+        for tensor in inner.initializer:
+            tensor.name = renamed.get(tensor.name, tensor.name)
+        for node in inner.node:
+            for entries in (node.input, node.output):
+                replace_list(entries, [renamed.get(name, name) for name in entries])
