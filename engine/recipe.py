@@ -101,7 +101,7 @@ class QuantizeDynamic(Grammar):
 class WeightLayout(StrEnum):
     AUTO = "auto"  #: try matmul_nbits and unpack, keep what measures best
     MATMUL_NBITS = "matmul_nbits"  #: ONNX Runtime's MatMulNBits: reads packed weights, rounds activations to 8 bits too
-    DEQUANTIZE = "dequantize"  #: DequantizeLinear by blocks (opset 21), which ONNX Runtime turns into MatMulNBits
+    DEQUANTIZE = "dequantize"  #: DequantizeLinear by blocks (opset 21), any runtime; ONNX Runtime mostly fuses it
     UNPACK = "unpack"  #: unpacked once, as the model is loaded; then it computes just as the original
 
 
