@@ -121,7 +121,7 @@ def _correct_bias(draft: Draft, layer: onnx.NodeProto, error: np.ndarray) -> Non
 def _correct_sum(draft: Draft, product: str, error: np.ndarray) -> None:
     """A product has no bias, but often a constant is added to it; where it is not, the error stays."""
     readers = draft.wiring.readers[product]
-    if draft.uses(product) != 1 or not is_standard(readers[0], "Add"):
+    if draft.uses(product) != 1 or not readers or not is_standard(readers[0], "Add"):
         return
     for index, name in enumerate(readers[0].input):
         constant = draft.constant(name)
