@@ -1,6 +1,6 @@
 """Sixteen-bit floats: half the bytes, and on processors that compute in them less time.
 
-    float16     11 bits of precision, 6·10⁻⁵ … 65504: as exact as most models need, 60 dB and more
+    float16     11 bits of precision, 6·10⁻⁵ … 65504: as exact as most models need, 50 dB and more
     bfloat16    8 bits of precision, the range of float32
 
 Pays on GPUs and ARM CPUs in time, and everywhere in size. x86 CPUs have next to no kernels for it: ONNX Runtime turns
