@@ -21,15 +21,43 @@ from engine.data import synthetic_samples
 from engine.errors import DataRejected, ModelRejected
 from engine.graph import load
 from engine.inspect import inspect_model
-from engine.recipe import Calibration, QuantizeDynamic, QuantizeStatic, Range, SimplifyGraph, Step, Target
+from engine.recipe import (
+    Activations,
+    Calibration,
+    ConvertFloat16,
+    Layout,
+    QuantizeDynamic,
+    QuantizeStatic,
+    QuantizeWeights,
+    Range,
+    Scales,
+    SimplifyGraph,
+    Step,
+)
 from engine.signature import Signature
-from engine.steps import STEPS, Skipped, StepContext
+from engine.steps import STEPS, Skipped
+from tests.engine.steps.outcome import run
 
 STRIDE = 1 if os.environ.get("STROP_CONFORMANCE") == "all" else 18
+STATIC = QuantizeStatic(
+    activations=Activations.UNSIGNED,
+    weight_range=Range.REDUCED,
+    weight_scales=Scales.PER_CHANNEL,
+    layout=Layout.QDQ,
+    calibration=Calibration.MINMAX,
+    equalize=True,
+    smooth=True,
+    correct_bias=True,
+    mixed=False,
+)
 STEPS_TRIED: list[Step] = [
     SimplifyGraph(),
-    QuantizeStatic(weight_range=Range.REDUCED, calibration=Calibration.MINMAX),
+    STATIC,
+    STATIC.model_copy(update={"layout": Layout.QOPERATOR, "weight_scales": Scales.PER_TENSOR}),
     QuantizeDynamic(weight_range=Range.REDUCED),
+    QuantizeWeights(),
+    QuantizeWeights(bits=4, block_size=16),
+    ConvertFloat16(),
 ]
 onnxruntime.set_default_logger_severity(4)
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # ONNX's own cases divide by zero on purpose
@@ -90,8 +118,7 @@ def test_no_step_breaks_on_any_model_and_all_it_makes_loads(tmp_path: Path) -> N
         except DataRejected:
             continue
         for step in STEPS_TRIED:
-            context = StepContext(samples, tmp_path, Target(), 0)
-            outcome = STEPS[type(step)].run(step, path, context)
+            outcome = run(step, path, tmp_path / "out", samples=samples)
             for variant in [] if isinstance(outcome, Skipped) else outcome:
                 made[step.kind] += 1
                 assert Signature.of(load(variant.path)) == signature, name
@@ -111,7 +138,7 @@ def test_each_form_of_a_layer_is_quantized_or_left_alone(layer: str, tmp_path: P
             samples = synthetic_samples(Signature.of(load(path)), 4, 0)
         except DataRejected:
             continue
-        outcome = STEPS[QuantizeStatic].run(STEPS_TRIED[1], path, StepContext(samples, tmp_path, Target(), 0))
+        outcome = run(STATIC, path, tmp_path / "out", samples=samples)
         for variant in [] if isinstance(outcome, Skipped) else outcome:
             quantized += 1
             sessions = [onnxruntime.InferenceSession(file) for file in (path, variant.path)]
