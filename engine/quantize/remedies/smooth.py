@@ -51,7 +51,7 @@ def smoothed(model: onnx.ModelProto, peaks: Peaks) -> onnx.ModelProto | None:
     for place in channels.places():
         if not _is_smoothable(place) or not np.isfinite(peaks.get(place.name, np.inf)).all():
             continue
-        free = place.alone and place.source is not None and not place.source.flattened
+        free = place.alone and place.source is not None and place.channels == place.inputs
         factors = _best(peaks[place.name], _weight(place, channels), WORTH_IT if free else WORTH_A_NODE)
         if factors is not None:
             channels.rescale(place, factors) if free else channels.divide_in_front(place, factors)

@@ -8,7 +8,6 @@ import pytest
 from onnx import helper, numpy_helper
 
 from engine.graph import load
-from engine.quantize.prepare import fuse_biases
 from engine.quantize.remedies.equalize import equalized
 from tests.engine.quantize.remedies.graphs import PER_TENSOR, fidelity_db, images, outputs, same, uneven
 from tests.models import Net, branching, mlp, recurrent, residual_cnn, small_cnn, transformer
@@ -48,7 +47,13 @@ def test_depthwise_weights_become_even_and_the_outputs_stay() -> None:
 
 
 def test_one_scale_per_tensor_keeps_far_more_of_an_uneven_network(tmp_path: Path) -> None:
-    model, feeds = uneven(mobile(), spread=2).model(), {"image": images(16)}
+    net, feeds = mobile(), {"image": images(16)}
+    factors = np.exp(np.random.default_rng(0).normal(0, 2, 16)).astype(np.float32)
+    for index, factor in ((0, factors), (1, factors), (2, 1 / factors)):
+        values = numpy_helper.to_array(net.weights[index])
+        scaled = values * factor.reshape(-1, *[1] * (values.ndim - 1))
+        net.weights[index] = numpy_helper.from_array(scaled, net.weights[index].name)
+    model = net.model()
     result, wanted = equalized(model), outputs(model, feeds)
     assert result is not None
     before = fidelity_db(wanted, model, feeds, tmp_path, PER_TENSOR)
@@ -93,6 +98,26 @@ def test_what_is_not_homogeneous_is_left_alone(step: Callable[[Net, str], str]) 
 def test_a_tensor_that_is_an_output_keeps_its_scale() -> None:
     net = between()
     assert equalized(net.output("t0", ["batch", 8, 16, 16]).model()) is None
+
+
+def test_a_tensor_in_between_that_is_an_output_keeps_its_scale() -> None:
+    net = between(lambda net, x: net.op("Relu", x))
+    assert equalized(net.output("t0", ["batch", 8, 16, 16]).model()) is None
+
+
+def test_a_sum_behind_a_flattening_keeps_its_scale() -> None:
+    net = Net()
+    x = net.op("Flatten", net.conv(net.input("image", ["batch", 3, 4, 4]), (3, 8)))
+    net.gemm(net.op("Add", x, net.weight(128)), (128, 5), name="scores")
+    assert equalized(net.output("scores", ["batch", 5]).model()) is None
+
+
+def test_a_reader_that_shares_its_weight_with_another_layer_is_left_alone() -> None:
+    net = Net()
+    image, shared = net.input("image", ["batch", 8, 8, 8]), net.weight(8, 8, 1, 1)
+    inner = net.op("Conv", net.op("Relu", net.conv(image, (8, 8))), shared)
+    net.op("Add", inner, net.op("Conv", image, shared), name="y")
+    assert equalized(net.output("y", ["batch", 8, 8, 8]).model()) is None
 
 
 def test_a_tensor_that_a_branch_reads_keeps_its_scale() -> None:
@@ -149,7 +174,6 @@ def test_channels_are_found_behind_a_flattening(shape: list[int]) -> None:
 
 def test_products_with_biases_are_evened_out_too() -> None:
     model = mlp().model()
-    fuse_biases(model)
     result = equalized(model)
     assert result is not None
     assert same(model, result, {"features": np.random.default_rng(0).standard_normal((5, 20)).astype(np.float32)})
