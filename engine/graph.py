@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx import numpy_helper
 
@@ -233,6 +234,11 @@ class Names:
         name = next(candidate for candidate in candidates if candidate not in self.taken)
         self.taken.add(name)
         return name
+
+
+def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its local functions written out; itself where it has none."""
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
 def freeze_weights(model: onnx.ModelProto) -> int:

@@ -19,6 +19,7 @@ from engine.signature import Signature
 from engine.steps import STEPS
 
 LOWEST_QUANTIZABLE_OPSET = 13
+OLDEST_SERVED_OPSET = 7  #: of older ones ONNX Runtime promises nothing, but models of ai.onnx.ml may load
 T = onnx.TensorProto
 
 
@@ -36,8 +37,21 @@ def inspect_model(path: Path, folder: Path) -> InspectedModel:
         canonical = join(admit(bundle.model, bundle.companions), bundle.companions, folder / "canonical.onnx")
         path = canonical
     model = admit(path)
-    check_loads(path)
+    _check_loads(path, model)
     return InspectedModel(summarize(model, path.stat().st_size), canonical)
+
+
+def _check_loads(path: Path, model: onnx.ModelProto) -> None:
+    """Raises ModelRejected; an operator set that is too old is the reason then, whatever ONNX Runtime says."""
+    try:
+        check_loads(path)
+    except ModelRejected as error:
+        version = opset(model)
+        if version >= OLDEST_SERVED_OPSET:
+            raise
+        detail = f"The model is of opset {version}; ONNX Runtime serves models from opset {OLDEST_SERVED_OPSET} on."
+        remedy = "Upgrade it with onnx.version_converter.convert_version(model, 13), or export it again."
+        raise ModelRejected(error.code, detail, remedy) from error
 
 
 def summarize(model: onnx.ModelProto, size_bytes: int) -> ModelSummary:

@@ -31,6 +31,9 @@ ERRORS = (
     ValueError,
 )
 LONGEST_MESSAGE = 400
+NO_KERNEL = "Could not find an implementation"  #: what it says of an operator in a type or version that it lacks
+NO_KERNEL_REMEDY = "Export the model in float32, or for another opset: it has no kernel for this operator as it stands."
+INVALID_REMEDY = "Check the model with onnx.checker.check_model, or export it for another opset."
 RELATIVE_TOLERANCE = 1e-3
 
 
@@ -40,7 +43,7 @@ def check_loads(path: Path) -> None:
         _plain_session(path)
     except ERRORS as error:
         detail = f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {reason(error)}"
-        remedy = "Check the model with onnx.checker.check_model, or export it for another opset."
+        remedy = NO_KERNEL_REMEDY if NO_KERNEL in str(error) else INVALID_REMEDY
         raise ModelRejected("model_does_not_load", detail, remedy) from error
 
 

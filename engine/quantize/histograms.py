@@ -121,14 +121,11 @@ def squared_errors(histogram: Histogram, levels: int) -> Costs:
 
 
 def divergences(counts: np.ndarray, levels: int) -> Costs:
-    """KL(P‖Q) in nats, less what it is by chance. Infinite for ranges of less than one bin a level, which a histogram
-    cannot tell apart, and for those that leave out too much: with all values in one bin, P and Q would be the same.
+    """KL(P‖Q) in nats. Infinite for ranges of less than one bin a level, which a histogram cannot tell apart, and for
+    those that leave out too much: were all values moved into one bin, nothing would be left to tell apart.
 
     A level stands for the bins nearest to it, so the outermost two have half the width of the others. Q spreads the
     values of a level evenly over those of its bins that hold any. What lies outside is added to the outermost such bin.
-
-    Counts drawn from Q itself differ from it by (bins - levels) / (2 · values) (Miller 1955): without that share, a
-    tensor of few values would seem to lose less and less the more is cut off.
     """
     filled = np.flatnonzero(counts)
     number, places, information = (_prefix_sums(of) for of in (counts, counts > 0, _x_log_x(counts)))
@@ -142,8 +139,7 @@ def divergences(counts: np.ndarray, levels: int) -> Costs:
         inside, below, above = number[highs] - number[lows], number[lows], total - number[highs]
         lowest = counts[filled[np.minimum(places[lows], len(filled) - 1)]]
         highest = counts[filled[np.maximum(places[highs], 1) - 1]]
-        by_chance = np.maximum(bins - 1, 0).sum(axis=1) / 2
-        divergence = (values * code_lengths).sum(axis=1) + information[highs] - information[lows] - by_chance
+        divergence = (values * code_lengths).sum(axis=1) + information[highs] - information[lows]
         for outside, outermost, inwards in ((below, lowest, 1), (above, highest, -1)):
             level = np.argmax(values[:, ::inwards] > 0, axis=1)
             divergence += outside * code_lengths[:, ::inwards][np.arange(len(level)), level]

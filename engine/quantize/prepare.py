@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 
 from engine.data import Samples
-from engine.graph import freeze_weights, lift_constants, load, opset, save
+from engine.graph import freeze_weights, inlined, lift_constants, load, opset, save
 from engine.quantize.affine import fuse_affine, pool_means
 from engine.quantize.widen import has_half_weights, widened
 from engine.runtime import same_outputs
@@ -35,7 +35,7 @@ def prepared(path: Path, samples: Samples, folder: Path) -> onnx.ModelProto | st
 
 def at_opset(path: Path, version: int, samples: Samples, folder: Path) -> onnx.ModelProto | str:
     """The model at this opset or a later one, its weights constants; or in words why it cannot be brought to that."""
-    model = load(path)
+    model = inlined(load(path))
     freeze_weights(model)
     model.ir_version = max(model.ir_version, LOWEST_IR_VERSION)
     if opset(model) >= version:

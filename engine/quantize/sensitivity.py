@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -20,13 +21,15 @@ import onnx
 from engine.data import Samples
 from engine.errors import StepFailed
 from engine.graph import is_standard, load, save
-from engine.measure.glimpse import Glimpse
 from engine.measure.session import open_session, output_names, session_options
 from engine.quantize.plan import CLIPPING, Plan
 from engine.quantize.workshop import Base, Workshop
 from engine.recipe import Layout, QuantizeStatic
 from engine.report import LayerChoice, Profile
 from engine.runtime import ERRORS, reason
+
+if TYPE_CHECKING:
+    from engine.measure.glimpse import Glimpse  # its libraries take a second to import, and inspection needs none
 
 MOST_BYTES = 128 << 20  #: of outputs that are kept to compare with
 MOST_SAMPLES = 32
@@ -69,7 +72,7 @@ class Sensitivity:
     workshop: Workshop
     options: QuantizeStatic
     file: Path
-    glimpse: Glimpse
+    glimpse: "Glimpse"
 
     def effects(self, *, noise: bool) -> list[LayerEffect]:
         """Of each layer, the most harmful first. Without `noise` only the time is looked at."""

@@ -9,14 +9,16 @@ import platform
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import onnx
 
 from engine.data import Samples
-from engine.measure.glimpse import Glimpse
 from engine.recipe import Step, Target
 from engine.report import LayerChoice
+
+if TYPE_CHECKING:
+    from engine.measure.glimpse import Glimpse  # its libraries take a second to import, and inspection needs none
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -58,7 +60,7 @@ class StepContext:
     seed: int
     pause: Callable[[], None] = never_pause  #: called between batches: waits while another job measures
     saturates: bool = field(default_factory=cpu_saturates)
-    glimpse: Glimpse | None = None  #: a quick look at files beside the original; None where nobody asked for a choice
+    glimpse: "Glimpse | None" = None  #: a quick look at files beside the original; None where nobody asked for a choice
     looked_at: list[Variant] = field(default_factory=list)  #: files of the step's own choice, for the table
 
 

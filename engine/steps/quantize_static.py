@@ -20,11 +20,11 @@ there, 7-bit weights come first. Following Jacob et al. 2018, Krishnamoorthi 201
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 
 from engine.graph import load
-from engine.measure.glimpse import Glimpse
 from engine.quantize.formats import CALIBRATIONS, REMEDIES, formats, label, plainest
 from engine.quantize.kept import refuse_unknown
 from engine.quantize.prepare import prepared
@@ -33,6 +33,9 @@ from engine.quantize.sensitivity import LayerEffect, Sensitivity, first_guess
 from engine.quantize.workshop import Workshop
 from engine.recipe import Calibration, Layout, QuantizeStatic
 from engine.steps.base import Rounds, Skipped, Standing, StepContext, Variant
+
+if TYPE_CHECKING:
+    from engine.measure.glimpse import Glimpse  # its libraries take a second to import, and inspection needs none
 
 NOISE = 0.02  #: files that differ by less in time are equally fast
 LEAST_DB = 0.2  #: that a remedy must bring
@@ -71,7 +74,7 @@ class _Search:
     context: StepContext
 
     @property
-    def glimpse(self) -> Glimpse:
+    def glimpse(self) -> "Glimpse":
         assert self.context.glimpse is not None, "a choice needs a quick look"
         return self.context.glimpse
 

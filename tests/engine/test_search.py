@@ -18,6 +18,7 @@ def test_cheap_plans_come_first() -> None:
         ["simplify_graph"],
         ["simplify_graph", "quantize_static"],
         ["simplify_graph", "quantize_dynamic"],
+        ["simplify_graph", "quantize_weights"],
     ]
 
 
@@ -28,6 +29,7 @@ def test_the_format_that_won_is_tried_without_simplifying_first() -> None:
     assert list(next(search)) == [SimplifyGraph()]
     assert list(next(search)) == [SimplifyGraph(), QuantizeStatic()]
     trials.add(candidate("t01", 1.7, steps=(SimplifyGraph(), winner)))
+    assert list(next(search)) == [SimplifyGraph(), QuantizeDynamic()]
     assert list(next(search)) == [winner]
 
 

@@ -119,5 +119,5 @@ def test_only_one_trial_of_a_step_is_told_to_be_kept() -> None:
 
 def test_each_trial_is_told_when_it_ends() -> None:
     trials, told = table(candidate("t01", 1.2))
-    trials.add_without_file([SimplifyGraph()], "simplify graph", TrialState.SKIPPED, "Nothing to fold.", 0.1)
+    trials.add_without_file([SimplifyGraph()], "simplify graph", TrialState.SKIPPED, "Nothing to fold.", cost=0.1)
     assert [(trial.id, trial.state) for trial in told] == [("t01", TrialState.KEPT), ("t02", TrialState.SKIPPED)]

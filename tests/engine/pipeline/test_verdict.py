@@ -34,7 +34,7 @@ def test_a_smaller_file_is_told_in_bytes() -> None:
 
 def test_without_an_improvement_every_reason_is_given() -> None:
     trials, _ = table(candidate("t01", 1.9, drop=0.3), candidate("t02", 0.8))
-    trials.add_without_file([QuantizeDynamic()], "dynamic int8", TrialState.SKIPPED, "No matrix product.", 0)
+    trials.add_without_file([QuantizeDynamic()], "dynamic int8", TrialState.SKIPPED, "No matrix product.", cost=0)
     found = verdict(trials, None, complete=True, out_of_time=False)
     assert found.outcome is Outcome.NO_IMPROVEMENT and found.chosen is None and found.within_limit is None
     assert [reason.split(":")[0].split(",")[0] for reason in found.reasons] == ["t01", "t02", "dynamic int8"]

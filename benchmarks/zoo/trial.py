@@ -1,0 +1,141 @@
+"""One model, every step: `python -m benchmarks.zoo.trial MODEL FOLDER SHAPES [STEP…]` prints a JSON line an outcome.
+
+A process of its own, so that a crash is a row of the table. What a step proposes is judged as a job judges it: the
+file loads, keeps the interface, runs on every sample; its fidelity is that of the worst output.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import onnx
+
+from engine import recipe
+from engine.data import Samples, synthetic_samples
+from engine.errors import EngineError
+from engine.graph import load
+from engine.inspect import inspect_model
+from engine.measure import accuracy
+from engine.measure.accuracy import Outputs
+from engine.measure.glimpse import Glimpse
+from engine.pipeline.bench import check_interface
+from engine.recipe import Step, Target
+from engine.report import TensorInfo
+from engine.runtime import check_loads
+from engine.signature import Signature
+from engine.steps import STEPS, Rounds, Skipped, Standing, StepContext, Variant
+
+SAMPLES = 8
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one step; of the step `admit` before all others, what the model is."""
+
+    step: str
+    state: str  #: done, skipped or failed
+    words: str = ""
+    sqnr_db: float | None = None  #: None where the outputs are equal
+    files: int = 0
+    seconds: float = 0.0
+
+
+def main(model: Path, folder: Path, shapes: Shapes, wanted: list[str]) -> None:
+    """Admission first; what is refused there is not tried any further."""
+    try:
+        inspected = inspect_model(model, folder)
+        model = inspected.canonical or model
+        samples = samples_for(Signature.of(load(model)), shapes)
+        reference = accuracy.run_outputs(model, samples, Target(), folder / "reference")
+    except EngineError as error:
+        _tell(Outcome("admit", "refused", f"{error.detail} {error.remedy}"))
+        return
+    found = inspected.summary
+    _tell(Outcome("admit", "done", f"opset {found.opset}, {found.nodes} nodes; {' '.join(found.warnings)}"))
+    for kind in STEPS:
+        name = kind.model_fields["kind"].default
+        if not wanted or name in wanted:
+            _tell(_tried(kind(), model, folder / name, samples, reference))
+
+
+def samples_for(signature: Signature, shapes: Shapes) -> Samples:
+    """Made-up samples; an input whose shape is given has it in every run."""
+    inputs = tuple(_with_shape(tensor, shapes.get(tensor.name)) for tensor in signature.inputs)
+    return synthetic_samples(replace(signature, inputs=inputs), SAMPLES, 0)
+
+
+def _with_shape(tensor: TensorInfo, shape: tuple[int, ...] | None) -> TensorInfo:
+    return tensor if shape is None else tensor.model_copy(update={"shape": list(shape)})
+
+
+def _tell(outcome: Outcome) -> None:
+    print(json.dumps(asdict(outcome)), flush=True)
+
+
+def _tried(step: Step, model: Path, folder: Path, samples: Samples, reference: Outputs) -> Outcome:
+    began = time.monotonic()
+    glimpse = Glimpse(model, samples, Target(), folder / "glimpse")
+    context = StepContext(samples, folder, Target(), 0, glimpse=glimpse)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        outcome = STEPS[type(step)].run(step, model, context)
+        if isinstance(outcome, Skipped):
+            return Outcome(step.kind, "skipped", outcome.reason, seconds=time.monotonic() - began)
+        variants = list(_variants(outcome))
+        for variant in variants:
+            check_file(load(model), variant.path)
+        sqnr_db = _fidelity(variants[0], samples, reference, folder)
+    except EngineError as error:
+        return Outcome(step.kind, "failed", f"{error.code}: {error.detail}", seconds=time.monotonic() - began)
+    return Outcome(step.kind, "done", variants[0].label, sqnr_db, len(variants), time.monotonic() - began)
+
+
+def _variants(outcome: Rounds | list[Variant]) -> Iterator[Variant]:
+    """All files of a step; one that asks how a round did is told that it went well."""
+    if isinstance(outcome, list):
+        yield from outcome
+        return
+    answer = None
+    try:
+        while True:
+            yield from outcome.send(answer)
+            answer = Standing(inside=True)
+    except StopIteration:
+        return
+
+
+def _fidelity(variant: Variant, samples: Samples, reference: Outputs, folder: Path) -> float | None:
+    outputs = accuracy.run_outputs(variant.path, samples, Target(), folder / "outputs")
+    return accuracy.fidelity(reference, outputs)
+
+
+def check_file(before: onnx.ModelProto, path: Path) -> None:
+    """The file loads; interface, dynamic axes, metadata, domain and version are as they were."""
+    after = load(path)
+    check_interface(Signature.of(before), Signature.of(after))
+    check_loads(path)
+    for name in ("domain", "model_version", "doc_string", "producer_name"):
+        assert getattr(before, name) == getattr(after, name), f"{name} changed"
+    pairs = [{entry.key: entry.value for entry in model.metadata_props} for model in (before, after)]
+    assert pairs[0] == pairs[1], "metadata_props changed"
+    shapes = [[_axes(value) for value in (*model.graph.input, *model.graph.output)] for model in (before, after)]
+    weights = {tensor.name for tensor in before.graph.initializer}
+    kept = [axes for axes in shapes[0] if axes[0] not in weights]
+    assert kept == shapes[1], f"interface changed: {kept} {shapes[1]}"
+
+
+def _axes(value: onnx.ValueInfoProto) -> tuple[str, list[int | str]]:
+    return value.name, [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+
+
+assert set(get_args(get_args(recipe.Step)[0])) >= set(STEPS)
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    given = {name: tuple(shape) for name, shape in json.loads(arguments[2]).items()}
+    main(Path(arguments[0]), Path(arguments[1]), given, arguments[3:])
