@@ -24,7 +24,7 @@ from engine.quantize.remedies.channels import Channels, Place
 
 STRENGTHS = (0.25, 0.5, 0.75)
 WORTH_IT = 0.8  #: expected noise, as a share of what it was, up to which the weights are changed
-WORTH_A_NODE = 0.4  #: the same, up to which a Mul is put in
+WORTH_A_NODE = 0.2  #: the same, up to which a Mul is put in
 PEAK_OVER_RMS = 4.0  #: of one channel, roughly: of 10,000 normal values the largest is 4 standard deviations
 SMALLEST_SHARE = 1e-3  #: of the largest peak or weight; channels below count as if they had so much
 
