@@ -9,7 +9,7 @@ from engine.admission import admit
 from engine.admission.sniff import is_bundle
 from engine.bundle import join, open_bundle
 from engine.data import common_length, is_feedable, open_arrays
-from engine.errors import shown
+from engine.errors import ModelRejected, shown
 from engine.footprint import peak_activations
 from engine.graph import all_graphs, operators, opset
 from engine.measure.complexity import count
@@ -50,7 +50,7 @@ def _check_loads(path: Path, model: onnx.ModelProto) -> None:
         if version >= OLDEST_SERVED_OPSET:
             raise
         detail = f"The model is of opset {version}; ONNX Runtime serves models from opset {OLDEST_SERVED_OPSET} on."
-        remedy = "Upgrade it with onnx.version_converter.convert_version(model, 13), or export it again."
+        remedy = "Export it again for opset 13 or later; onnx.version_converter may be able to upgrade it."
         raise ModelRejected(error.code, detail, remedy) from error
 
 
