@@ -6,7 +6,6 @@ Scales are stored in float16 where they are in its range; the levels are rounded
 """
 
 import math
-from typing import Any
 
 import numpy as np
 import onnx
@@ -32,18 +31,13 @@ def unpack(new: Unpacker, weight: Weight, blocks: Blocks, *, symmetric: bool) ->
 
 
 def _place(new: Unpacker, weight: Weight, rows: str) -> None:
-    """From rows back to the axes and the type of the weight; each node less is a copy less while the model is loaded."""
+    """From rows back to the axes and the type of the weight."""
     order = weight.view.order
     shape = new.constant([weight.tensor.dims[axis] for axis in order], np.int64, "unpack_shape")
-    nodes: list[tuple[str, list[str], dict[str, Any]]] = [("Reshape", [shape], {})]
+    placed = new.op("Reshape", [rows, shape], f"{weight.name}_shaped")
     if order != tuple(range(len(order))):
-        nodes.append(("Transpose", [], {"perm": np.argsort(order).tolist()}))
-    if weight.tensor.data_type != onnx.TensorProto.FLOAT:
-        nodes.append(("Cast", [], {"to": weight.tensor.data_type}))
-    *inner, (operator, others, attributes) = nodes
-    for inner_operator, inner_others, inner_attributes in inner:
-        rows = new.op(inner_operator, [rows, *inner_others], f"{weight.name}_{inner_operator}", **inner_attributes)
-    new.give(operator, [rows, *others], weight.name, **attributes)
+        placed = new.op("Transpose", [placed], f"{weight.name}_placed", perm=np.argsort(order).tolist())
+    new.give("Cast", [placed], weight.name, to=weight.tensor.data_type)
 
 
 def _whole(new: Unpacker, weight: Weight, blocks: Blocks, *, symmetric: bool) -> str:

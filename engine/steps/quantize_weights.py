@@ -2,11 +2,11 @@
 
     w ≈ s · (q - z)       q in 4 or 8 bits, s and z once for every `block_size` weights that are summed up
 
-Makes the file 3 to 4 times smaller with 8 bits and up to 7 times with 4, and needs no calibration data. Pays in time and
-memory where few rows meet large weights, as in text generation and in transformers with short inputs, for there the
-time goes into reading weights: ONNX Runtime's MatMulNBits reads them packed, and rounds the activations to 8 bits as it
-runs. Does not pay in time for convolutions, nor where many rows are multiplied at once; there, `unpack` still saves the
-bytes and computes just as fast as before, but needs a few times the memory while the model is loaded.
+Makes the file 3 to 4 times smaller with 8 bits and up to 7 times with 4, and needs no calibration data. Pays in time
+and memory where few rows meet large weights, as in text generation and in transformers with short inputs, for there
+the time goes into reading weights: ONNX Runtime's MatMulNBits reads them packed, and rounds the activations to 8 bits
+as it runs. Does not pay in time for convolutions, nor where many rows are multiplied at once; there, `unpack` still
+saves the bytes and computes just as fast as before, but needs a few times the memory while the model is loaded.
 
 Convolutions and recurrent layers are stored in 8 bits, whatever `bits` says, and are always unpacked. 8 bits lose next
 to nothing (30 to 55 dB on the models we tried); 4 bits want large models, and small blocks.
