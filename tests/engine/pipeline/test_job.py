@@ -112,8 +112,21 @@ def test_the_recipe_to_reproduce_makes_the_same_file(goal: Ended, tmp_path: Path
     assert again.report.trials[-1].sha256 == trial.sha256
 
 
+DECIDED = QuantizeStatic(
+    activations="unsigned",
+    weight_range="reduced",
+    weight_scales="per_channel",
+    layout="qdq",
+    calibration="percentile",
+    equalize=False,
+    smooth=False,
+    correct_bias=False,
+    mixed=False,
+)
+
+
 def test_a_missed_limit_returns_the_original_and_says_why(tmp_path: Path) -> None:
-    ruinous = QuantizeStatic(percentile=90, calibration="percentile", activations="unsigned", weight_range="reduced")
+    ruinous = DECIDED.model_copy(update={"percentile": 90})
     recipe = Recipe(steps=[QuantizeDynamic(), ruinous], limits=Limits(accuracy_drop=0.001))
     ended = optimize(tmp_path / "attempt", recipe, model=MODEL, calibration=CALIBRATION, evaluation=TEST)
     report = ended.report
@@ -136,7 +149,7 @@ def test_where_nothing_helps_the_original_comes_back_byte_by_byte(tmp_path: Path
 
 
 def test_one_data_set_is_split_and_the_budget_of_trials_is_kept(tmp_path: Path) -> None:
-    recipe = Recipe(steps=[QuantizeStatic()], budget=Budget(trials=1))
+    recipe = Recipe(steps=[DECIDED, DECIDED.model_copy(update={"percentile": 99})], budget=Budget(trials=1))
     ended = optimize(tmp_path / "attempt", recipe, model=MODEL, calibration=TEST)
     environment = ended.report.environment
     assert environment.calibration_samples and environment.evaluation_samples
