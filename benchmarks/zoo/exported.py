@@ -187,8 +187,9 @@ def scripted(build: Callable[[], nn.Module], inputs: Inputs, opset: int, dynamic
 
 def traced(build: Callable[[], nn.Module], inputs: Inputs, opset: int, dynamic: dict[str, Any]) -> bytes:
     program = torch.onnx.export(
-        seeded(build), kwargs=inputs, dynamo=True, opset_version=opset, verbose=False,
-        dynamic_shapes={name: dict.fromkeys(dynamic.get(name, ()), torch.export.Dim.DYNAMIC) for name in inputs},
+        seeded(build), tuple(inputs.values()), dynamo=True, opset_version=opset, verbose=False,
+        input_names=list(inputs),
+        dynamic_shapes=tuple(dict.fromkeys(dynamic.get(name, ()), torch.export.Dim.DYNAMIC) for name in inputs),
     )  # fmt: skip
     assert program is not None, "the exporter returns a program unless it fails"
     return program.model_proto.SerializeToString()

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -119,8 +120,8 @@ def _admitted(outcome: dict[str, object], reasons: Reasons) -> str:
 def _cell(outcome: dict[str, object], reasons: Reasons) -> str:
     if outcome["state"] != "done":
         return f"{outcome['state']} {reasons.number(str(outcome['words']))}"
-    noise_db = outcome["sqnr_db"]
-    return "equal" if noise_db is None else f"{noise_db:.0f} dB"
+    noise_db = float(str(outcome["sqnr_db"]))
+    return "equal" if math.isinf(noise_db) else f"{noise_db:.0f} dB"
 
 
 def _document(rows: list[Row], reasons: Reasons) -> str:
@@ -129,9 +130,9 @@ def _document(rows: list[Row], reasons: Reasons) -> str:
 What each step makes of {len(rows)} models, by `python -m benchmarks zoo`; ONNX {onnx.__version__}, ONNX Runtime \
 {onnxruntime.__version__}.
 
-Inputs are made up, so a ratio says that the step works there, not how accurate a trained model stays: SQNR in dB of the
-worst output of the file that the step puts first, or `equal`. Every file loads in ONNX Runtime and keeps names, types,
-axes that vary, metadata and versions.
+Inputs are made up, so a figure says that the step works there, not how accurate a trained model stays: SQNR in dB of
+the worst output, of the truest file that the step proposes, or `equal`. Every file loads in ONNX Runtime and keeps
+names, types, axes that vary, metadata and versions.
 
 """
     lines = [f"| {' | '.join(rows[0])} |", f"|{'---|' * len(rows[0])}"]

@@ -48,7 +48,8 @@ LEFT_FLOAT = {
     "8-bit weights behind DequantizeLinear": "quantized already",
 }
 NOT_COMPARED = {"strings in and out", "NaN in the outputs"}
-accepted = pytest.mark.parametrize("specimen", [one for name, one in SPECIMENS.items() if name not in REFUSED])
+ACCEPTED = [pytest.param(one, id=name) for name, one in SPECIMENS.items() if name not in REFUSED]
+accepted = pytest.mark.parametrize("specimen", ACCEPTED)
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # one of the models makes NaN on purpose
 
 
