@@ -1,7 +1,8 @@
 """Made-up inputs for a model whose user uploaded no data: valid for any signature, good for timing, blind to accuracy.
 
 Floats are normal, integers 0 or 1 so that an embedding is never indexed outside of its table, masks all ones so that no
-softmax runs over nothing. A dimension of the same name gets the same size everywhere.
+softmax runs over nothing, a sampling rate one that speech models know. A dimension of the same name gets the same size
+everywhere.
 """
 
 import numpy as np
@@ -13,6 +14,7 @@ from engine.signature import STRING, Signature
 
 Shape = list[int | str | None]
 SEQUENCE, IMAGE, OTHER = 32, 224, 16
+SAMPLE_RATE, SAMPLE_RATE_NAMES = 16_000, ("sr", "sample_rate", "sampling_rate")
 SIZES_BY_WORD = {"past": 0, "batch": 1, "height": IMAGE, "width": IMAGE, "channel": 3}
 
 
@@ -81,6 +83,8 @@ def _values(tensor: TensorInfo, shape: tuple[int, ...], generator: np.random.Gen
     kind = np.dtype(tensor.dtype).kind
     if "mask" in tensor.name.lower():
         return np.ones(shape, tensor.dtype)
+    if tensor.name.lower() in SAMPLE_RATE_NAMES and not tensor.shape:
+        return np.full(shape, SAMPLE_RATE, tensor.dtype)
     if kind == "f":
         return generator.standard_normal(shape, np.float32).astype(tensor.dtype)
     return generator.integers(0, 2, shape).astype(tensor.dtype)

@@ -106,6 +106,12 @@ def test_made_up_samples_run_through_the_model(net: Callable[[], Net]) -> None:
         session.run(None, feeds)
 
 
+def test_a_made_up_sampling_rate_is_one_that_speech_models_take() -> None:
+    rate = TensorInfo(name="sr", dtype="int64", shape=[])
+    (feeds,) = synthetic_samples(Signature((rate,), ()), 1, 0).batches(1)
+    assert feeds["sr"] == 16_000
+
+
 def test_made_up_integers_stay_inside_any_table_and_masks_are_ones() -> None:
     shape = ["batch", "length"]
     inputs = tuple(TensorInfo(name=name, dtype="int64", shape=list(shape)) for name in ("ids", "attention_mask"))
