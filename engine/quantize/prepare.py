@@ -5,13 +5,14 @@ from pathlib import Path
 import onnx
 
 from engine.data import Samples
-from engine.graph import freeze_weights, inlined, lift_constants, load, opset, save
+from engine.graph import all_nodes, attribute, freeze_weights, inlined, is_standard, lift_constants, load, opset, save
 from engine.quantize.affine import fuse_affine, pool_means
 from engine.quantize.widen import has_half_weights, widened
 from engine.runtime import same_outputs
 
 LOWEST_OPSET = 13  #: from here on QuantizeLinear has an axis
 LOWEST_IR_VERSION = 7
+RESIZE_CHANGED = 11
 TRIED_SAMPLES = 4
 CONVERTER_ERRORS = (onnx.version_converter.ConvertError, RuntimeError, ValueError, IndexError, TypeError)
 
@@ -54,6 +55,16 @@ def upgraded(model: onnx.ModelProto, version: int) -> onnx.ModelProto | None:
         converted = onnx.version_converter.convert_version(model, version)
     except CONVERTER_ERRORS:
         return None
+    if opset(model) < RESIZE_CHANGED:
+        _resize_as_before(converted)
     del converted.metadata_props[:]
     converted.metadata_props.extend(model.metadata_props)
     return converted
+
+
+def _resize_as_before(converted: onnx.ModelProto) -> None:
+    """Before opset 11, Upsample and Resize sampled at x / scale, rounded down; the converter leaves that out."""
+    for node in all_nodes(converted):
+        if is_standard(node, "Resize") and attribute(node, "coordinate_transformation_mode", None) is None:
+            meant = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            node.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in meant.items())
