@@ -5,7 +5,18 @@ from pathlib import Path
 import onnx
 
 from engine.data import Samples
-from engine.graph import all_nodes, attribute, freeze_weights, inlined, is_standard, lift_constants, load, opset, save
+from engine.graph import (
+    all_nodes,
+    attribute,
+    freeze_weights,
+    inlined,
+    is_standard,
+    lift_constants,
+    load,
+    opset,
+    replace_list,
+    save,
+)
 from engine.quantize.affine import fuse_affine, pool_means
 from engine.quantize.widen import has_half_weights, widened
 from engine.runtime import same_outputs
@@ -57,8 +68,9 @@ def upgraded(model: onnx.ModelProto, version: int) -> onnx.ModelProto | None:
         return None
     if opset(model) < RESIZE_CHANGED:
         _resize_as_before(converted)
-    del converted.metadata_props[:]
-    converted.metadata_props.extend(model.metadata_props)
+    replace_list(converted.metadata_props, model.metadata_props)
+    replace_list(converted.graph.input, model.graph.input)  # the converter gives names to axes that have none
+    replace_list(converted.graph.output, model.graph.output)
     return converted
 
 

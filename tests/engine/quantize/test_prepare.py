@@ -35,6 +35,17 @@ def test_an_upgrade_that_changes_outputs_is_refused_with_the_opset(tmp_path: Pat
     assert at_opset(path, 13, made_up(path), tmp_path) == "its outputs change when it is upgraded to opset 13"
 
 
+def test_an_upgrade_leaves_axes_without_a_name_nameless(tmp_path: Path) -> None:
+    net = Net()
+    net.op("Reshape", net.input("x", ["batch", 4]), net.constant(np.array([-1])), name="y")
+    model = net.output("y", [""]).model(opset=9)
+    model.graph.output[0].type.tensor_type.shape.dim[0].Clear()
+    path = save(model, tmp_path / "model.onnx")
+    upgraded = at_opset(path, 13, made_up(path), tmp_path)
+    assert not isinstance(upgraded, str), upgraded
+    assert upgraded.graph.output == model.graph.output
+
+
 def test_a_widened_model_takes_and_gives_float16_and_computes_in_float32(tmp_path: Path) -> None:
     model = small_cnn().model()
     half = onnx.TensorProto.FLOAT16
