@@ -166,6 +166,14 @@ def weights_of(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
     return {weight.name: weight for weight in model.graph.initializer}
 
 
+def finite_floats(tensor: onnx.TensorProto | None) -> np.ndarray | None:
+    """Values of a float32 constant; None where it is none, is empty or is not finite."""
+    if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
+        return None
+    values = numpy_helper.to_array(tensor)
+    return values if values.size and np.isfinite(values).all() else None
+
+
 @dataclass(frozen=True)
 class Wiring:
     """Who makes and who reads each tensor of the main graph."""

@@ -42,7 +42,6 @@ RESERVES = 4  #: candidates whose files are kept though another one is better
 MOST_BYTES_AT_ONCE = 512 << 20  #: of files that one process opens side by side
 
 VARIANTS: dict[type[Step], int] = {QuantizeStatic: 3}  #: as many files as a step usually proposes; of others one
-LOOKS: dict[type[Step], int] = {QuantizeStatic: 12, QuantizeDynamic: 4}  #: and as many as it looks at before
 PASSES_TO_LEARN = 3  #: runs of a calibration sample: one for the extremes, one or two's worth for the histograms
 
 STAGES: dict[type[Step], str] = {

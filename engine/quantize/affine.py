@@ -6,7 +6,6 @@ MatMul(x, W) + b          →  Gemm(x, W, b)             where x is known to hav
 ReduceMean of all pixels  →  GlobalAveragePool         which has an 8-bit kernel
 """
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +16,11 @@ from engine.graph import (
     NO_INPUT,
     Names,
     TensorType,
+    Wiring,
     attribute,
     drop_unused,
+    finite_floats,
     is_standard,
-    outer_names,
     replace_list,
     tensor_types,
     weights_of,
@@ -54,10 +54,8 @@ class _Fusion:
         self.graph = model.graph
         self.names = Names.of(model)
         self.weights = weights_of(model)
-        self.producers = {node.output[0]: node for node in model.graph.node if node.output}
-        self.uses = Counter(name for node in model.graph.node for name in node.input)
-        self.uses.update(value.name for value in model.graph.output)
-        self.uses.update(outer_names(model.graph))
+        wiring = Wiring.of(model.graph)
+        self.producers, self.uses = wiring.producers, wiring.uses
         self.types = tensor_types(infer_shapes(model).graph)
 
     def absorbs(self, node: onnx.NodeProto) -> bool:
@@ -104,11 +102,7 @@ class _Fusion:
         return [_Affine(node.input[0], factor, beta - factor * mean, per_channel=True)]
 
     def _constant(self, name: str) -> np.ndarray | None:
-        weight = self.weights.get(name)
-        if weight is None or weight.data_type != onnx.TensorProto.FLOAT:
-            return None
-        values = numpy_helper.to_array(weight)
-        return values if values.size and np.isfinite(values).all() else None
+        return finite_floats(self.weights.get(name))
 
     # ── what a layer takes ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,15 +8,13 @@ so these layers read their input with a scale for each channel, all of them equa
     q ─ DequantizeLinear(s) ─ x ─ Conv         →         q ─ DequantizeLinear([s … s], axis=1) ─ x′ ─ Conv
 """
 
-from collections import defaultdict
-
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from engine.graph import Names, attribute, is_standard, outer_names, replace_list, weights_of
+from engine.graph import Names, Wiring, attribute, is_standard, replace_list, weights_of
+from engine.quantize.plan import CLIPPING
 
-CLIPPING = ("Relu", "Clip")
 CHANNEL_AXIS = 1
 
 
@@ -24,13 +22,13 @@ def keep_weights_float(model: onnx.ModelProto) -> int:
     """Give each float layer between 8-bit neighbours an input with a scale per channel; how many there were."""
     weights, names = weights_of(model), Names.of(model)
     sources = {node.output[0]: node for node in model.graph.node if is_standard(node, "DequantizeLinear")}
-    readers = _readers(model.graph)
+    wiring = Wiring.of(model.graph)
     nodes: list[onnx.NodeProto] = []
     guarded = 0
     for node in model.graph.node:
         channels = _channels(node, weights)
         source = sources.get(node.input[0]) if channels > 1 else None
-        if source is not None and _has_one_scale(source, weights) and _ends_in_8_bits(node, readers):
+        if source is not None and _has_one_scale(source, weights) and _ends_in_8_bits(node, wiring):
             nodes.append(_per_channel(model.graph, source, channels, names))
             node.input[0] = nodes[-1].output[0]
             guarded += 1
@@ -59,28 +57,17 @@ def _has_one_scale(source: onnx.NodeProto, weights: dict[str, onnx.TensorProto])
     return len(stored) == len(source.input) - 1 and all(list(one.dims) in ([], [1]) for one in stored)
 
 
-def _ends_in_8_bits(node: onnx.NodeProto, readers: dict[str, list[onnx.NodeProto | None]]) -> bool:
+def _ends_in_8_bits(node: onnx.NodeProto, wiring: Wiring) -> bool:
     """Whether nothing but clipping lies between the layer and the only reader, which quantizes."""
     while True:
-        found = readers[node.output[0]]
-        if len(found) != 1 or found[0] is None:
+        found = wiring.readers[node.output[0]]
+        if wiring.uses[node.output[0]] != 1 or not found:
             return False
         if is_standard(found[0], "QuantizeLinear"):
             return True
         if not is_standard(found[0], *CLIPPING):
             return False
         node = found[0]
-
-
-def _readers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto | None]]:
-    """Who reads each tensor; None stands for the outside and for subgraphs."""
-    readers: dict[str, list[onnx.NodeProto | None]] = defaultdict(list)
-    for node in graph.node:
-        for name in node.input:
-            readers[name].append(node)
-    for name in [*(value.name for value in graph.output), *outer_names(graph)]:
-        readers[name].append(None)
-    return readers
 
 
 def _per_channel(graph: onnx.GraphProto, source: onnx.NodeProto, channels: int, names: Names) -> onnx.NodeProto:

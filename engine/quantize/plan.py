@@ -11,16 +11,15 @@ where every input of it already is: otherwise values would be unpacked and packe
 """
 
 import itertools
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
-from engine.graph import attribute, is_standard, outer_names
+from engine.graph import Wiring, attribute, finite_floats, is_standard, weights_of
 from engine.quantize.kept import LAYERS, is_kept
 
 #: values only move, so the range of the input is the range of the output
@@ -94,30 +93,18 @@ class _View:
 
     weights: dict[str, onnx.TensorProto]
     keep_float: Collection[str]
-    producers: dict[str, onnx.NodeProto] = field(default_factory=dict)
-    readers: dict[str, list[onnx.NodeProto]] = field(default_factory=lambda: defaultdict(list))
-    uses: Counter[str] = field(default_factory=Counter)
+    producers: dict[str, onnx.NodeProto]
+    readers: dict[str, list[onnx.NodeProto]]
+    uses: Counter[str]
 
     @classmethod
     def of(cls, model: onnx.ModelProto, keep_float: Collection[str] = ()) -> "_View":
-        graph = model.graph
-        view = cls({weight.name: weight for weight in graph.initializer}, frozenset(keep_float))
-        for node in graph.node:
-            view.producers.update(dict.fromkeys(node.output, node))
-            view.uses.update(node.input)
-            for name in node.input:
-                view.readers[name].append(node)
-        view.uses.update(value.name for value in graph.output)
-        view.uses.update(outer_names(graph))
-        return view
+        wiring = Wiring.of(model.graph)
+        return cls(weights_of(model), frozenset(keep_float), wiring.producers, wiring.readers, wiring.uses)
 
     def float_weight(self, name: str) -> np.ndarray | None:
         """Values of a constant that can be quantized."""
-        tensor = self.weights.get(name)
-        if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
-            return None
-        values = numpy_helper.to_array(tensor)
-        return values if values.size and np.isfinite(values).all() else None
+        return finite_floats(self.weights.get(name))
 
 
 def layers_of(

@@ -20,7 +20,7 @@ import onnx
 
 from engine.data import Samples
 from engine.errors import StepFailed
-from engine.graph import is_standard, load, save
+from engine.graph import Wiring, is_standard, load, save
 from engine.measure.session import open_session, output_names, session_options
 from engine.quantize.plan import CLIPPING, Plan
 from engine.quantize.workshop import Base, Workshop
@@ -78,8 +78,12 @@ class Sensitivity:
         """Of each layer, the most harmful first. Without `noise` only the time is looked at."""
         planned = self.workshop.plan(self.options)
         nodes = {node.output[0]: node for node in self.base.graph.graph.node if node.output}
-        gained = self._gained(planned, nodes)
-        noises = self._noises(list(planned.layers)) if noise else {}
+        floats = save(self.base.graph, self.workshop.folder / "float.onnx")
+        try:
+            gained = self._gained(floats, planned, nodes)
+            noises = self._noises(floats, list(planned.layers)) if noise else {}
+        finally:
+            floats.unlink()
         effects = [
             LayerEffect(name, nodes[name].name or name, nodes[name].op_type, noises.get(name), gained.get(name))
             for name in planned.layers
@@ -90,20 +94,15 @@ class Sensitivity:
     def base(self) -> Base:
         return self.workshop.base(self.options)
 
-    def _gained(self, planned: Plan, nodes: Mapping[str, onnx.NodeProto]) -> dict[str, float]:
-        path = save(self.base.graph, self.workshop.folder / "float.onnx")
-        try:
-            before, after = self.glimpse.profile(path), self.glimpse.profile(self.file)
-        finally:
-            path.unlink()
-        aliases = {name: _aliases(nodes[name], self.base.graph) for name in planned.layers}
+    def _gained(self, floats: Path, planned: Plan, nodes: Mapping[str, onnx.NodeProto]) -> dict[str, float]:
+        before, after = self.glimpse.profile(floats), self.glimpse.profile(self.file)
+        wiring = Wiring.of(self.base.graph.graph)
+        aliases = {name: _aliases(nodes[name], wiring) for name in planned.layers}
         return gained_ms(before, after, load(self.file), aliases)
 
-    def _noises(self, layers: Sequence[str]) -> dict[str, float]:
+    def _noises(self, floats: Path, layers: Sequence[str]) -> dict[str, float]:
         """Noise of each layer alone; where there is no time for each, of neighbours together, shared evenly."""
-        path = save(self.base.graph, self.workshop.folder / "float.onnx")
-        reference = run_all(path, self.workshop.samples, self.workshop.threads)
-        path.unlink()
+        reference = run_all(floats, self.workshop.samples, self.workshop.threads)
         noises: dict[str, float] = {}
         deadline = time.monotonic() + SHARE_OF_TIME * min(self.glimpse.left_seconds(), MOST_SECONDS / SHARE_OF_TIME)
         waiting, seconds_each = list(layers), 0.0
@@ -131,9 +130,9 @@ def _affordable(layers: int, left_seconds: float, seconds_each: float) -> int:
     return max(math.ceil(layers / looks), 1)
 
 
-def _aliases(node: onnx.NodeProto, model: onnx.ModelProto) -> set[str]:
+def _aliases(node: onnx.NodeProto, wiring: Wiring) -> set[str]:
     """Names by which a profile may know a layer: its own, its output's, or those of the clipping that joins it."""
-    readers = [one for one in model.graph.node if node.output[0] in one.input]
+    readers = wiring.readers[node.output[0]]
     joined = readers if len(readers) == 1 and is_standard(readers[0], *CLIPPING) else []
     return {name for one in (node, *joined) for name in (one.name, one.output[0]) if name}
 

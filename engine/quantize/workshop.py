@@ -20,7 +20,7 @@ from engine.quantize.kept import kept_outputs
 from engine.quantize.plan import Plan, plan
 from engine.quantize.qdq import Format, quantized
 from engine.quantize.qoperator import to_qoperator
-from engine.quantize.remedies.bias import corrected, mean_errors
+from engine.quantize.remedies.bias import Errors, corrected, mean_errors
 from engine.quantize.remedies.equalize import equalized
 from engine.quantize.remedies.smooth import channel_peaks, smoothed
 from engine.recipe import Activations, Calibration, Layout, QuantizeStatic, Range, Scales
@@ -54,7 +54,7 @@ class Workshop:
         graph, planned = base.graph, self.plan(options)
         ranges = base.ranges(planned, options, form)
         if options.correct_bias is True:
-            graph = corrected(graph, mean_errors(base.calibrator, planned.layers, form))
+            graph = corrected(graph, base.errors(planned, form))
             planned = plan(graph, base.unusable, self.kept(options))
         model = quantized(graph, planned, ranges, form)
         keep_weights_float(model)
@@ -105,6 +105,7 @@ class Base:
     calibrator: Calibrator
     extremes: Ranges = field(default_factory=dict)
     unusable: set[str] = field(default_factory=set)  #: tensors that hold NaN or infinity
+    _errors: dict[Format, Errors] = field(default_factory=dict)
 
     def plan(self, keep_float: tuple[str, ...] = ()) -> Plan:
         """A plan whose tensors all have a finite range."""
@@ -123,6 +124,13 @@ class Base:
         if options.calibration is Calibration.MINMAX:
             return extremes
         return self.calibrator.ranges(options.calibration, extremes, percent=options.percentile, form=form)
+
+    def errors(self, planned: Plan, form: Format) -> Errors:
+        """What rounding shifts the output of each layer of the plan by; each is learned once for a format."""
+        known = self._errors.setdefault(form, {})
+        missing = {name: layer for name, layer in planned.layers.items() if name not in known}
+        known |= mean_errors(self.calibrator, missing, form) if missing else {}
+        return {name: known[name] for name in planned.layers if name in known}
 
 
 def format_of(options: QuantizeStatic) -> Format:

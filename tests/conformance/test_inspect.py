@@ -22,12 +22,9 @@ from engine.errors import DataRejected, ModelRejected
 from engine.graph import load
 from engine.inspect import inspect_model
 from engine.recipe import (
-    Activations,
-    Calibration,
     ConvertFloat16,
     Layout,
     QuantizeDynamic,
-    QuantizeStatic,
     QuantizeWeights,
     Range,
     Scales,
@@ -36,20 +33,10 @@ from engine.recipe import (
 )
 from engine.signature import Signature
 from engine.steps import STEPS, Skipped
-from tests.engine.steps.outcome import run
+from tests.engine.steps.outcome import FIXED, run
 
 STRIDE = 1 if os.environ.get("STROP_CONFORMANCE") == "all" else 18
-STATIC = QuantizeStatic(
-    activations=Activations.UNSIGNED,
-    weight_range=Range.REDUCED,
-    weight_scales=Scales.PER_CHANNEL,
-    layout=Layout.QDQ,
-    calibration=Calibration.MINMAX,
-    equalize=True,
-    smooth=True,
-    correct_bias=True,
-    mixed=False,
-)
+STATIC = FIXED.model_copy(update={"samples": 256, "equalize": True, "smooth": True, "correct_bias": True})
 STEPS_TRIED: list[Step] = [
     SimplifyGraph(),
     STATIC,

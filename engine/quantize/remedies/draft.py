@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from engine.graph import Names, Wiring, copied, opset, replace_list, weights_of
+from engine.graph import Names, Wiring, copied, finite_floats, opset, replace_list, weights_of
 
 SHAPE_READERS = ("Shape", "Size")  #: read no values
 #: the opset from which an operator takes its axes as an input
@@ -24,11 +24,7 @@ class Draft:
 
     def constant(self, name: str) -> np.ndarray | None:
         """Values of a float constant, None where it is none or not finite."""
-        tensor = self.weights.get(name)
-        if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
-            return None
-        values = numpy_helper.to_array(tensor)
-        return values if values.size and np.isfinite(values).all() else None
+        return finite_floats(self.weights.get(name))
 
     def uses(self, name: str) -> int:
         """How many read the tensor's values."""

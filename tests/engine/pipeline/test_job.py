@@ -11,9 +11,10 @@ import onnx
 import pytest
 
 from engine.protocol import EVENT, Checkpoint, EngineRequest, Failed, Finished, Progress, Work
-from engine.recipe import Budget, Goal, Limits, QuantizeDynamic, QuantizeStatic, Recipe
+from engine.recipe import Budget, Calibration, Goal, Limits, QuantizeDynamic, Recipe
 from engine.report import Outcome, Report, TrialState
 from tests.engine.attempts import COMMAND, DIGITS, Ended, optimize, prepare
+from tests.engine.steps.outcome import FIXED
 from tests.models import Net
 
 MODEL, CALIBRATION, TEST = (DIGITS / name for name in ("model.onnx", "calibration.npz", "test.npz"))
@@ -112,17 +113,7 @@ def test_the_recipe_to_reproduce_makes_the_same_file(goal: Ended, tmp_path: Path
     assert again.report.trials[-1].sha256 == trial.sha256
 
 
-DECIDED = QuantizeStatic(
-    activations="unsigned",
-    weight_range="reduced",
-    weight_scales="per_channel",
-    layout="qdq",
-    calibration="percentile",
-    equalize=False,
-    smooth=False,
-    correct_bias=False,
-    mixed=False,
-)
+DECIDED = FIXED.model_copy(update={"calibration": Calibration.PERCENTILE, "samples": 256})
 
 
 def test_a_missed_limit_returns_the_original_and_says_why(tmp_path: Path) -> None:

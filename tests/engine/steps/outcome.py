@@ -8,9 +8,23 @@ import onnxruntime
 from engine.data import Samples, synthetic_samples
 from engine.graph import load
 from engine.measure.glimpse import Glimpse
-from engine.recipe import Step, Target
+from engine.recipe import Activations, Calibration, Layout, QuantizeStatic, Range, Scales, Step, Target
 from engine.signature import Signature
 from engine.steps import STEPS, Skipped, StepContext, Variant
+
+#: static int8 with nothing left to choose
+FIXED = QuantizeStatic(
+    activations=Activations.UNSIGNED,
+    weight_range=Range.REDUCED,
+    weight_scales=Scales.PER_CHANNEL,
+    layout=Layout.QDQ,
+    calibration=Calibration.MINMAX,
+    samples=64,
+    equalize=False,
+    smooth=False,
+    correct_bias=False,
+    mixed=False,
+)
 
 
 def made_up(path: Path, count: int = 24) -> Samples:

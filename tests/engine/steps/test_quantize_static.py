@@ -9,24 +9,12 @@ from onnx import helper, numpy_helper
 
 from engine.data import fit_samples
 from engine.graph import load, opset
-from engine.recipe import Activations, Calibration, Layout, QuantizeStatic, Range, Scales
+from engine.recipe import Activations, Calibration, Scales
 from engine.signature import Signature
 from engine.steps import Skipped, quantize_static
-from tests.engine.steps.outcome import fused, run, session, sqnr_db, variants
+from tests.engine.steps.outcome import FIXED, fused, run, session, sqnr_db, variants
 from tests.models import Net, branching, depthwise_cnn, mlp, residual_cnn, small_cnn, transformer
 
-FIXED = QuantizeStatic(
-    activations=Activations.UNSIGNED,
-    weight_range=Range.REDUCED,
-    weight_scales=Scales.PER_CHANNEL,
-    layout=Layout.QDQ,
-    calibration=Calibration.MINMAX,
-    samples=64,
-    equalize=False,
-    smooth=False,
-    correct_bias=False,
-    mixed=False,
-)
 FLOAT_LEFT = {"Conv", "FusedConv", "Gemm", "MatMul", "Add", "Relu", "Clip", "Concat", "DequantizeLinear"}
 
 

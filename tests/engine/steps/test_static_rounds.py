@@ -10,8 +10,7 @@ from engine.measure.glimpse import Glimpse
 from engine.quantize.sensitivity import noise_over_signal
 from engine.recipe import QuantizeStatic, Target
 from engine.steps import Rounds, Skipped, Standing, StepContext, Variant, quantize_static
-from tests.engine.steps.outcome import made_up, sqnr_db
-from tests.engine.steps.test_quantize_static import FIXED
+from tests.engine.steps.outcome import FIXED, made_up, sqnr_db
 from tests.models import Net, small_cnn
 
 MIXING = FIXED.model_copy(update={"mixed": "auto"})
