@@ -166,6 +166,13 @@ def gained(interval: Interval | None, minimize: Minimize) -> str:
     return f"{1 / interval.value:.2f} times larger {quantity} than the original's"
 
 
+def gains_more(value: float, minimize: Minimize) -> str:
+    """What a better candidate does, after its name."""
+    if minimize is Minimize.LATENCY:
+        return f"is faster: {times(value)} as fast"
+    return f"has the smaller {'file' if minimize is Minimize.SIZE else 'peak memory'}: {times(value)} smaller"
+
+
 def sentence(text: str) -> str:
     """A reason as a sentence of its own."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."

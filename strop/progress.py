@@ -1,6 +1,6 @@
 """What a person sees while bytes move and a job works: bars on a terminal, one line for each stage elsewhere."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,8 @@ from rich.text import Text
 from strop.job import Job
 from strop.models import JobState
 from strop.upload import Progress
+
+SCREENED = "screened"  #: the state of a candidate that was only looked at quickly
 
 
 def console(*, stderr: bool = True) -> Console:
@@ -75,8 +77,8 @@ def _follow_with_bar(job: Job, screen: Console, timeout: float | None) -> None:
         task = bars.add_task("", total=1.0, left="")
         shown = 0
         for _ in job.changes(timeout):
-            for trial in job.trials[shown:]:
-                screen.print(trial_line(trial))
+            for line in trial_lines(job.trials[shown:]):
+                screen.print(line)
             shown = len(job.trials)
             bars.update(task, description=_stage(job), completed=job.progress, left=_time_left(job))
 
@@ -84,8 +86,8 @@ def _follow_with_bar(job: Job, screen: Console, timeout: float | None) -> None:
 def _follow_with_lines(job: Job, screen: Console, timeout: float | None) -> None:
     shown, last = 0, ""
     for _ in job.changes(timeout):
-        for trial in job.trials[shown:]:
-            screen.print(trial_line(trial))
+        for line in trial_lines(job.trials[shown:]):
+            screen.print(line)
         shown = len(job.trials)
         if (stage := _stage(job)) != last:
             screen.print(Text(stage))
@@ -105,7 +107,16 @@ def _time_left(job: Job) -> str:
     return f"about {minutes} min {seconds:02} s left" if minutes else f"about {seconds} s left"
 
 
-def trial_line(trial: dict[str, Any]) -> Text:
+def trial_lines(trials: Sequence[dict[str, Any]]) -> list[Text]:
+    """A line each, and one for all that a quick look left behind."""
+    lines = [_trial_line(trial) for trial in trials if trial.get("state") != SCREENED]
+    screened = len(trials) - len(lines)
+    if screened:
+        lines.append(Text(f"  {screened} {'format' if screened == 1 else 'formats'} left behind after a quick look"))
+    return lines
+
+
+def _trial_line(trial: dict[str, Any]) -> Text:
     """One candidate with the figures that it was judged by."""
     facts = _figures(trial) or printable(trial.get("reason", ""))
     state = printable(trial.get("state", ""))

@@ -35,9 +35,10 @@ def optimize(request: EngineRequest, recipe: Recipe, here: Surroundings) -> Fini
     with here.lock.computing():
         here.emit(Stage(stage="inspecting", detail="the model, the samples, the machine"))
         job = Job(begin(request, recipe, here.attempt, here.lock), recipe, here, clock)
-        job.weigh()
-        job.explore()
-        job.conclude()
+        with job.gauge.beating():
+            job.weigh()
+            job.explore()
+            job.conclude()
     return Finished()
 
 

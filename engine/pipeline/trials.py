@@ -188,7 +188,7 @@ class Trials:
 
     def _advantage(self, chosen: Candidate, other: Candidate) -> str:
         if self.gained(chosen) > self.gained(other) * (1 + goal.WITHIN_NOISE):
-            return f"is better: {words.times(self.gained(chosen))}"
+            return words.gains_more(self.gained(chosen), self.minimize)
         return "gains as much, as far as can be told, and is at least as true to the original"
 
     def _limit_kept(self, candidate: Candidate) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from engine import words
 from engine.render.tables import before_and_after
-from engine.report import Outcome, Report, Trial
+from engine.report import Outcome, Report, Trial, TrialState
 
 WIDTH = 100
 NARROWEST = 20  #: a last column
@@ -45,8 +45,12 @@ def _trials(report: Report) -> str:
             _printable(trial.label),
         ]
         for trial in report.trials
+        if trial.state is not TrialState.SCREENED
     ]
-    return _table(["  trial", "speed", "loss", "size", "state", "what"], rows, left={0, 4, 5})
+    table = _table(["  trial", "speed", "loss", "size", "state", "what"], rows, left={0, 4, 5})
+    screened = len(report.trials) - len(rows)
+    formats = "format" if screened == 1 else "formats"
+    return f"{table}\n  {screened} more {formats} left behind after a quick look" if screened else table
 
 
 def _trial_figures(report: Report, trial: Trial) -> list[str]:

@@ -13,7 +13,7 @@ from strop.cli.output import leave_running, print_job, print_json, print_table
 from strop.client import DEFAULT_URL, Strop
 from strop.job import Job
 from strop.models import JobState
-from strop.progress import console, follow, printable, transfer, trial_line
+from strop.progress import console, follow, printable, transfer, trial_lines
 
 
 def jobs(
@@ -53,8 +53,8 @@ def show(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL, api_key: 
     }
     print_table((name, value) for name, value in rows.items() if value)
     screen = console(stderr=False)
-    for trial in job.trials:
-        screen.print(trial_line(trial))
+    for line in trial_lines(job.trials):
+        screen.print(line)
 
 
 def watch(

@@ -1,5 +1,7 @@
 """Budget and progress, with a clock that the test turns."""
 
+import threading
+
 from engine.pipeline.clock import Clock
 from engine.pipeline.progress import Gauge
 from engine.protocol import Progress
@@ -49,3 +51,20 @@ def test_the_time_still_needed_is_never_more_than_the_budget_leaves() -> None:
     hands.seconds = 45
     gauge.expect(100)
     assert told[-1].eta_seconds == 15
+
+
+def test_a_long_stage_moves_on_by_itself() -> None:
+    told: list[Progress] = []
+    twice = threading.Event()
+
+    def tell(event: Progress) -> None:
+        told.append(event)
+        if len(told) == 2:
+            twice.set()
+
+    gauge = Gauge(Clock(1000), tell)
+    with gauge.beating(every_seconds=0.01):
+        assert twice.wait(30)
+    count = len(told)
+    assert not any(thread.name == "progress" for thread in threading.enumerate())
+    assert len(told) == count, "nothing is told after the work has ended"

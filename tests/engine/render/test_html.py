@@ -9,7 +9,7 @@ import pytest
 
 from engine.render.html import render_html
 from engine.report import Comparison, Interval, LatencySeries, Report, TrialState
-from tests.engine.render.reports import bare, improved, profile, trial, unimproved
+from tests.engine.render.reports import bare, improved, profile, screened, trial, unimproved
 
 REPORTS = [improved(), unimproved(), bare()]
 VOID = {"meta", "br", "line", "rect", "circle"}
@@ -143,3 +143,10 @@ def test_of_many_candidates_only_those_that_matter_are_labelled() -> None:
     page = render_html(improved().model_copy(update={"trials": [*improved().trials[:3], *many]}))
     labels = set(re.findall(r"<text [^>]*>(t\d\d|original)", page))
     assert {"t03", "original"} <= labels <= {"t01", "t03", "original"}
+
+
+def test_formats_that_a_quick_look_left_behind_are_folded_away() -> None:
+    report = improved()
+    page = render_html(report.model_copy(update={"trials": [*report.trials, *map(screened, range(6, 18))]}))
+    folded = page.split("12 formats that a quick look left behind")[1].split("</details>")[0]
+    assert all(f"t{number:02d}" in folded for number in range(6, 18)) and "t03" not in folded

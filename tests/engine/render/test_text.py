@@ -4,7 +4,7 @@ import pytest
 
 from engine.render.text import WIDTH, render_text
 from engine.report import Report
-from tests.engine.render.reports import bare, improved, unimproved
+from tests.engine.render.reports import bare, improved, screened, unimproved
 
 
 @pytest.mark.parametrize("report", [improved(), unimproved(), bare()])
@@ -43,3 +43,10 @@ def test_a_long_label_goes_on_below_itself_and_loses_nothing() -> None:
 def test_an_escape_sequence_in_a_name_is_replaced() -> None:
     warned = improved().model_copy(update={"warnings": ["\x1b[2J gone\r\n"]})
     assert "\x1b" not in render_text(warned)
+
+
+def test_formats_that_a_quick_look_left_behind_are_counted_not_listed() -> None:
+    report = improved()
+    text = render_text(report.model_copy(update={"trials": [*report.trials, *map(screened, range(6, 18))]}))
+    assert "12 more formats left behind after a quick look" in text
+    assert "t06" not in text
