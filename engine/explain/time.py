@@ -51,8 +51,8 @@ def near_peak(report: Report) -> Finding | None:
     if reached < NEAR_PEAK * peak:
         return None
     text = (
-        f"The original's layers already run at {digits(reached)} GFLOP/s, and this machine reaches {digits(peak)} in "
-        "float32: only less work or smaller types can make them faster."
+        f"The original's layers already run at {digits(reached)} GFLOP/s, and this machine reaches "
+        f"{digits(max(peak, reached))} in float32: only less work or smaller types can make them faster."
     )
     return Finding(code="near_peak", text=text)
 

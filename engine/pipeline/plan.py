@@ -112,13 +112,14 @@ class Pipeline:
         context = self._context()
         rounds = self._begin(step, base, context)
         candidates: list[Candidate] = []
-        new: list[Candidate] = []
+        first: Candidate | None = None
         began = started
-        while variants := self._next(rounds, step, base, new):
+        while variants := self._next(rounds, step, base, first):
             verified = self._verify(variants, base)
             new = self._time(verified, base, time.monotonic() - began)
             self.trials.add(*new)
             candidates += new
+            first = next((one for one in new if one.path == variants[0].path), None)
             began = time.monotonic()
             if self.out_of_time:
                 break
@@ -156,22 +157,19 @@ class Pipeline:
         else:
             yield from outcome
 
-    def _next(self, rounds: Rounds, step: Step, base: Candidate, last: Sequence[Candidate]) -> list[Variant]:
+    def _next(self, rounds: Rounds, step: Step, base: Candidate, first: Candidate | None) -> list[Variant]:
         started = time.monotonic()
         try:
-            return self._new(rounds.send(self._standing(last) if last else None), base)
+            return self._new(rounds.send(self._standing(first) if first else None), base)
         except StopIteration:
             return []
         except EngineError as error:
             self._add_without_file(step, base, TrialState.FAILED, error.detail, time.monotonic() - started)
             return []
 
-    def _standing(self, last: Sequence[Candidate]) -> Standing:
-        """How the files of the last round did."""
-        limit = self.bench.recipe.limits.accuracy_drop
-        drops = [one.comparison.accuracy_drop.value for one in last if one.comparison.accuracy_drop]
-        over = min(drops) / limit if limit and drops else None
-        return Standing(any(self.trials.excess(one) is None for one in last), over)
+    def _standing(self, first: Candidate) -> Standing:
+        limit, drop = self.bench.recipe.limits.accuracy_drop, first.comparison.accuracy_drop
+        return Standing(self.trials.excess(first) is None, drop.value / limit if limit and drop else None)
 
     def _add_without_file(self, step: Step, base: Candidate, state: TrialState, reason: str, cost: float = 0.0) -> None:
         steps = (*base.steps, step)

@@ -286,8 +286,9 @@ def layers(profile: Profile | None) -> Layers | None:
     if profile is None or not profile.operators:
         return None
     ordered = sorted(profile.operators, key=lambda operator: -operator.time_ms)
-    shown = [_layer(operator.name or operator.operator, [operator]) for operator in ordered[:LAYERS_SHOWN]]
-    others = ordered[LAYERS_SHOWN:]
+    most = LAYERS_SHOWN if len(ordered) > LAYERS_SHOWN + 1 else len(ordered)
+    shown = [_layer(operator.name or operator.operator, [operator]) for operator in ordered[:most]]
+    others = ordered[len(shown) :]
     rest = _layer(f"{len(others)} others", others) if others else None
     everything = [*shown, rest] if rest else shown
     widest = max(max(layer.macs_percent, layer.time_percent) for layer in everything)

@@ -66,10 +66,10 @@ class StepContext:
 
 @dataclass(frozen=True)
 class Standing:
-    """How the files of a round did in full."""
+    """How the first file of a round did in full: the one that the step thinks most of."""
 
-    inside: bool  #: one of them keeps the limits
-    loss_over_limit: float | None = None  #: of the most accurate one: above 1 where it loses more than is allowed
+    inside: bool  #: it keeps the limits
+    loss_over_limit: float | None = None  #: above 1 where it loses more than is allowed
 
 
 Rounds = Generator[list[Variant], Standing | None, None]
