@@ -1,5 +1,15 @@
 """Operators by family; importing this package enters them all into the registry."""
 
-from engine.differentiable.ops import arithmetic, pointwise, shaping
+from engine.differentiable.ops import (
+    arithmetic,
+    cast,
+    control,
+    indexing,
+    pointwise,
+    random,
+    reduction,
+    sequence,
+    shaping,
+)
 
-FAMILIES = (arithmetic, pointwise, shaping)
+FAMILIES = (arithmetic, cast, control, indexing, pointwise, random, reduction, sequence, shaping)
