@@ -1,0 +1,64 @@
+"""The course of a training: how long it is, how fast it learns, and what came of it so far.
+
+rate(step) = peak · step / warm-up                      over the first twentieth
+rate(step) = peak · (1 + cos(π · rest)) / 2             then down to nothing (Loshchilov and Hutter 2017)
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+WARM_UP = 0.05  #: share of all steps
+POINTS = 20  #: of the curve, and looks at what is held out
+PATIENCE = 8  #: looks without a better one
+
+
+@dataclass
+class Point:
+    """One look at the training."""
+
+    step: int
+    loss: float | None  #: mean over the steps since the last point
+    held_out: float
+
+
+@dataclass
+class Course:
+    """`steps` may be cut down on the way, where time runs out."""
+
+    steps: int
+    rows: int  #: of one step
+    rate: float  #: the largest
+    step: int = 0  #: steps taken
+    best_step: int = 0
+    seconds: float = 0.0
+    restarts: int = 0  #: after a loss that was no number
+    points: list[Point] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Course":
+        """As `asdict` wrote it."""
+        return cls(**values | {"points": [Point(**point) for point in values["points"]]})
+
+    def rate_now(self) -> float:
+        warm_up = max(self.steps * WARM_UP, 1)
+        if self.step < warm_up:
+            return self.rate * (self.step + 1) / (warm_up + 1)
+        gone = (self.step - warm_up) / max(self.steps - warm_up, 1)
+        return self.rate * (1 + math.cos(math.pi * min(gone, 1.0))) / 2
+
+    @property
+    def looks_every(self) -> int:
+        """Steps between two looks at what is held out."""
+        return max(self.steps // POINTS, 1)
+
+    @property
+    def best(self) -> float:
+        """The smallest loss on what is held out."""
+        return min((point.held_out for point in self.points), default=math.inf)
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether the last looks found nothing better."""
+        return len(self.points) > PATIENCE and self.best < min(point.held_out for point in self.points[-PATIENCE:])

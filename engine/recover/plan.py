@@ -1,0 +1,66 @@
+"""How a training goes: how many rows a step reads, how many steps there are, and how fast they are.
+
+What is not asked for is found out, by a few steps that are forgotten afterwards.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.recover.course import Course
+from engine.recover.examiner import Examiner
+from engine.recover.rate import find_rate
+from engine.recover.student import Student
+
+USUAL_ROWS = 64  #: of one step
+FEWEST_ROWS, MOST_ROWS = 16, 128
+WANTED_STEPS = 600  #: with fewer, a step reads fewer rows
+MOST_STEPS, MOST_PASSES = 50_000, 200
+TIMED_STEPS = 3
+SPENT = 0.92  #: of the time, by the steps; the rest is for looking at what is held out
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of a recovery; None is found out."""
+
+    steps: int | None = None
+    seconds: float = math.inf  #: that all of it may take
+    rows: int | None = None  #: of one step
+    rate: float | None = None
+    temperature: float = 2.0
+    labels: bool = False  #: learn from labels as well, where the samples have them
+    seed: int = 0
+    threads: int = 1
+
+
+def course_for(
+    learner: Student, examiner: Examiner, options: Options, deadline: float, pause: Callable[[], None]
+) -> Course:
+    """Within the time; the learner is as before afterwards."""
+    taught = examiner.lessons.taught
+    rows = min(options.rows or USUAL_ROWS, taught)
+    rate = options.rate or find_rate(learner, examiner, rows, pause)
+    if options.steps is not None:
+        return Course(options.steps, rows, rate)
+    affordable = max(deadline - time.monotonic(), 0.0) * SPENT / _seconds_of_a_row(learner, examiner, rows)
+    if options.rows is None:
+        rows = min(max(_power_of_two(affordable / WANTED_STEPS), FEWEST_ROWS), MOST_ROWS, taught)
+    steps = min(affordable / rows, MOST_STEPS, max(MOST_PASSES * taught / rows, WANTED_STEPS))
+    return Course(max(int(steps), 1), rows, rate)
+
+
+def _power_of_two(number: float) -> int:
+    """The largest one that is not above the number."""
+    return 1 << max(int(min(number, MOST_ROWS)), 1).bit_length() - 1
+
+
+def _seconds_of_a_row(learner: Student, examiner: Examiner, rows: int) -> float:
+    """Of one step that learns from so many, without learning anything."""
+    began = time.monotonic()
+    for step in range(TIMED_STEPS):
+        if step == 1:
+            began = time.monotonic()  # the first one is slower
+        examiner.lesson(learner, examiner.lessons.positions(step, rows))
+    return (time.monotonic() - began) / (TIMED_STEPS - 1) / rows

@@ -1,0 +1,159 @@
+"""A graph learns from a teacher graph, from labels, or from both: the whole of it, from files to a file.
+
+prepare    what is to be learned, who is asked, which rows are held out
+plan       how many rows a step reads, how many steps the time allows, how fast to learn (`plan`)
+train      the loop, or the rest of one that another process began (`training`)
+write      the best weights into the same graph
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from engine.data import Samples
+from engine.digest import sha256
+from engine.footprint import activation_sizes
+from engine.graph import load, save
+from engine.recover.course import Course
+from engine.recover.examiner import Examiner
+from engine.recover.labels import LabelTarget, label_target
+from engine.recover.lessons import Lessons
+from engine.recover.plan import MOST_ROWS, Options, course_for
+from engine.recover.snapshot import Snapshot, read_snapshot, write_snapshot
+from engine.recover.student import Student
+from engine.recover.targets import target_of
+from engine.recover.teacher import ROWS_AT_ONCE, LiveTeacher, Teacher, can_be_written, write_answers
+from engine.recover.training import Tell, Training, tell_nobody
+from engine.signature import Signature
+
+MOST_ACTIVATION_BYTES = 1 << 30  #: that one run of the graph may keep for its gradients
+KEPT_FOR_GRADIENTS = 2  #: times the activations of one run
+SNAPSHOT = "training.npz"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a recovery works, and whom it tells."""
+
+    folder: Path
+    kept: Path | None = None  #: a folder that another attempt finds again
+    pause: Callable[[], None] = lambda: None
+    tell: Tell = tell_nobody
+
+
+@dataclass(frozen=True)
+class Recovered:
+    path: Path
+    course: Course
+    taught: int  #: rows learned from
+    held_out: int
+
+
+def recover(
+    student: Path, teacher: Path | None, samples: Samples, options: Options, here: Surroundings
+) -> Recovered | str:
+    """The student with better weights, or why it has none. Raises UnsupportedOperator where it cannot be trained."""
+    torch.set_num_threads(options.threads)
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.manual_seed(options.seed)
+    return _Recovery(student, teacher, Lessons(samples, options.seed), options, here).outcome()
+
+
+@dataclass
+class _Recovery:
+    student: Path
+    teacher: Path | None
+    lessons: Lessons
+    options: Options
+    here: Surroundings
+    model: onnx.ModelProto = field(init=False)
+    deadline: float = field(init=False)  #: by time.monotonic
+
+    def __post_init__(self) -> None:
+        self.deadline = time.monotonic() + self.options.seconds
+        self.model = load(self.student)
+
+    def outcome(self) -> Recovered | str:
+        learner = Student(self.model)
+        if not learner.weights:
+            return "it has no weights that could learn"
+        examiner = self._examiner()
+        if isinstance(examiner, str):
+            return examiner
+        training = self._training(learner, examiner)
+        training.run()
+        if training.course.best_step == 0:
+            return "no step of training brought its outputs nearer on samples that it did not learn from"
+        path = save(learner.graph.written_back(), self.here.folder / "recovered.onnx")
+        return Recovered(path, training.course, self.lessons.taught, len(self.lessons.held_out))
+
+    # ── what is to be learned, and from whom ─────────────────────────────────────────────────────────────────────────
+
+    def _examiner(self) -> Examiner | str:
+        names = [tensor.name for tensor in Signature.of(self.model).outputs]
+        shown = LiveTeacher.open(self.teacher or self.student, names, self.options.threads)
+        first = next(self.lessons.in_runs(np.arange(len(self.lessons.samples)), ROWS_AT_ONCE))
+        examples = shown.arrays(self.lessons.feeds(first))
+        labels = self._labels(names[0], examples[names[0]], first) if self.options.labels else None
+        if self.options.labels and labels is None:
+            return "there are no labels that answer its first output"
+        looks = (target_of(name, values) for name, values in examples.items())
+        targets = [target for target in looks if target is not None] if self.teacher else []
+        if not targets and labels is None:
+            return "none of its outputs is a float that another graph could learn to give"
+        asked = self._teacher(shown, [target.name for target in targets], examples) if targets else None
+        return Examiner(self.lessons, asked, targets, labels, self.options.temperature, _rows_at_once(self.model))
+
+    def _labels(self, name: str, values: np.ndarray, positions: np.ndarray) -> LabelTarget | None:
+        labels = self.lessons.samples.labels
+        if labels is None or len(values) != len(positions):
+            return None
+        return label_target(name, values, labels[positions])
+
+    def _teacher(self, shown: LiveTeacher, names: Sequence[str], examples: Mapping[str, np.ndarray]) -> Teacher:
+        """Its answers are written down where they fit."""
+        asked, samples = replace(shown, names=names), self.lessons.samples
+        rows = samples.run_rows(min(ROWS_AT_ONCE, len(samples)))
+        if not can_be_written({name: examples[name] for name in names}, rows, len(samples)):
+            return asked
+        return write_answers(asked, self.lessons, self.here.folder / "answers", self.here.pause)
+
+    # ── from the beginning, or from where another process was killed ─────────────────────────────────────────────────
+
+    def _training(self, learner: Student, examiner: Examiner) -> Training:
+        path, key = self.here.kept and self.here.kept / SNAPSHOT, self._key()
+        before = read_snapshot(path, key) if path else None
+        course = (
+            before.course if before else course_for(learner, examiner, self.options, self.deadline, self.here.pause)
+        )
+
+        def keep(snapshot: Snapshot) -> None:
+            if path:
+                write_snapshot(snapshot, key, path)
+
+        training = Training(
+            learner, examiner, course, self.deadline, pause=self.here.pause, tell=self.here.tell, keep=keep
+        )
+        if before:
+            training.go_on_from(before)
+        return training
+
+    def _key(self) -> str:
+        """Which training it is: the same files, samples and options."""
+        asked = {name: value for name, value in asdict(self.options).items() if name not in ("seconds", "threads")}
+        files = [sha256(self.student), sha256(self.teacher) if self.teacher else ""]
+        digest = hashlib.sha256("\n".join([*files, str(asked)]).encode())
+        digest.update(np.ascontiguousarray(self.lessons.samples.rows).tobytes())
+        return digest.hexdigest()
+
+
+def _rows_at_once(model: onnx.ModelProto) -> int:
+    """Rows of one run, so that what its gradients need fits into memory."""
+    each = KEPT_FOR_GRADIENTS * sum(activation_sizes(model, 1).values())
+    return min(max(MOST_ACTIVATION_BYTES // max(each, 1), 1), MOST_ROWS)

@@ -1,0 +1,141 @@
+"""The one training loop: step after step along the gradients, with an eye on rows that are never learned from.
+
+The best weights by those rows are kept, not the last ones. A loss that is no number sends the training back to them, at
+half the rate. Every so often all is written down, so that another process can go on where this one was killed.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from engine.recover.course import Course, Point
+from engine.recover.examiner import Examiner
+from engine.recover.snapshot import Snapshot
+from engine.recover.student import State, Student
+
+MOST_RESTARTS = 5
+SNAPSHOT_SECONDS = 30.0
+TELL_SECONDS = 2.0
+LATE = 1.1  #: times the time that is left: then the course is cut down
+
+Tell = Callable[[float, str], None]  #: seconds left, and a word on how it goes
+
+
+def tell_nobody(seconds_left: float, detail: str) -> None:
+    """For callers whom nobody waits for."""
+
+
+@dataclass
+class Training:
+    student: Student
+    examiner: Examiner
+    course: Course
+    deadline: float  #: by time.monotonic
+    best: State = field(default_factory=dict)
+    pause: Callable[[], None] = lambda: None
+    tell: Tell = tell_nobody
+    keep: Callable[[Snapshot], None] | None = None
+    _losses: list[float] = field(default_factory=list)
+    _told_at: float = 0.0
+    _kept_at: float = field(default_factory=time.monotonic)
+
+    def run(self) -> None:
+        """From wherever the course stands to its end; the student has the best weights then."""
+        course = self.course
+        began, before = time.monotonic(), course.seconds
+        if not course.points:
+            self.best = self.student.values()
+            self._look()
+        while course.step < course.steps and not self._must_stop():
+            self.pause()
+            self._step()
+            course.seconds = before + time.monotonic() - began
+            self._hurry()
+            self._report()
+        if course.points[-1].step < course.step:
+            self._look()
+        self.student.take(self.best)
+
+    def _step(self) -> None:
+        course = self.course
+        positions = self.examiner.lessons.positions(course.step, course.rows)
+        loss = self.examiner.lesson(self.student, positions)
+        if not (math.isfinite(loss) and self.student.move(course.rate_now())):
+            self._restart()
+            return
+        course.step += 1
+        self._losses.append(loss)
+        if course.step % course.looks_every == 0 or course.step == course.steps:
+            self._look()
+
+    def _look(self) -> None:
+        """How the student does on what it never learned from; its weights are kept where it does best."""
+        course = self.course
+        held_out = self.examiner.held_out(self.student, self.examiner.lessons.held_out, self.pause)
+        if not math.isfinite(held_out):
+            self._restart()
+            return
+        if held_out < course.best:
+            self.best, course.best_step = self.student.values(), course.step
+        mean = float(np.mean(self._losses)) if self._losses else None
+        course.points.append(Point(course.step, mean, held_out))
+        self._losses = []
+
+    def _restart(self) -> None:
+        """Back to the best weights, at half the rate."""
+        course = self.course
+        course.restarts += 1
+        course.rate /= 2
+        self.student.take(self.best)
+        self.student.take_momenta({})
+        course.notes.append(f"At step {course.step} the loss was no number; it went back to the best weights.")
+        course.step += 1
+
+    def _must_stop(self) -> bool:
+        course = self.course
+        if course.restarts >= MOST_RESTARTS:
+            course.notes.append(f"It was given up after {MOST_RESTARTS} losses that were no number.")
+            return True
+        if course.stands_still:
+            course.notes.append(f"It was ended at step {course.step}: nothing better had been found for long.")
+            return True
+        return False
+
+    def _hurry(self) -> None:
+        """Cut the course down where it would not end in time, so that the rate still comes down to nothing."""
+        course = self.course
+        left = self.deadline - time.monotonic()
+        each = course.seconds / max(course.step, 1)
+        if each * (course.steps - course.step) > max(left, 0.0) * LATE + each:
+            course.steps = max(course.step + int(max(left, 0.0) / each), course.step)
+
+    def _report(self) -> None:
+        """Tell how far it is, and write it down, each every few seconds."""
+        course, now = self.course, time.monotonic()
+        if now > self._told_at + TELL_SECONDS:
+            self._told_at = now
+            each = course.seconds / max(course.step, 1)
+            self.tell(each * (course.steps - course.step), f"step {course.step} of {course.steps}, loss {self._loss}")
+        if self.keep and now > self._kept_at + SNAPSHOT_SECONDS:
+            self._kept_at = now
+            self.keep(self.snapshot())
+
+    def go_on_from(self, before: Snapshot) -> None:
+        """Be where another process was when it wrote this."""
+        self.student.take(before.weights)
+        self.student.take_momenta(before.momenta)
+        self.best = before.best
+        self.course.notes.append(f"It was interrupted, and went on from step {self.course.step}.")
+
+    @property
+    def _loss(self) -> str:
+        """The loss of late, for a reader."""
+        last = self._losses or [self.course.points[-1].held_out]
+        return f"{np.mean(last[-20:]):.3g}"
+
+    def snapshot(self) -> Snapshot:
+        """All that it needs to go on."""
+        return Snapshot(self.course, self.student.values(), self.best, self.student.momenta())
