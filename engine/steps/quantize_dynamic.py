@@ -17,7 +17,7 @@ from engine.quantize.kept import kept_outputs, refuse_unknown
 from engine.quantize.prepare import prepared
 from engine.quantize.qdq import Format
 from engine.quantize.recurrent import FEWEST_RECURRENT, lstms
-from engine.quantize.refusal import refusal
+from engine.quantize.refusal import refusal, without_kernel
 from engine.recipe import Activations, QuantizeDynamic, Range, Scales
 from engine.steps.base import Skipped, StepContext, Variant
 
@@ -36,7 +36,12 @@ def _too_small(model: onnx.ModelProto) -> str | None:
     known = [[prod(weights[name].dims) for name in node.input[:2] if name in weights] for node in products]
     if model.functions or not all(sizes and max(sizes) < FEWEST_ELEMENTS for sizes in known):
         return None
-    return f"none of its matrix products has a constant float32 weight of {FEWEST_ELEMENTS} values or more"
+    return _none_large("of its matrix products", model)
+
+
+def _none_large(which: str, model: onnx.ModelProto) -> str:
+    also = without_kernel(model)
+    return f"none {which} has a constant float32 weight of {FEWEST_ELEMENTS} values or more{also}"
 
 
 def _may_be_large(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> bool:
@@ -56,7 +61,7 @@ def run(step: QuantizeDynamic, model: Path, context: StepContext) -> list[Varian
     kept = kept_outputs(original, graph, step.keep_float)
     if not products(graph, kept) and not lstms(graph, kept):
         also = "of those that may be quantized" if kept and products(graph) else "of its matrix products"
-        return Skipped(f"none {also} has a constant float32 weight of {FEWEST_ELEMENTS} values or more")
+        return Skipped(_none_large(also, original))
     variants = []
     for options in _options(step, saturates=context.saturates):
         path = context.folder / f"dynamic-{len(variants)}.onnx"

@@ -143,7 +143,7 @@ class _Search:
         effects = self._effects(best, noise=not standing.inside)
         slower = [effect.name for effect in effects if effect.gained_ms is not None and effect.gained_ms < 0]
         if standing.inside:
-            if slower:
+            if 0 < len(slower) < len(effects):  # all of them in float would be the original
                 yield [self._mixture(best, effects, slower)]
             return
         order = [effect.name for effect in effects if effect.name not in slower]

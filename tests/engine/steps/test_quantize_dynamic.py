@@ -12,7 +12,7 @@ from engine.errors import StepFailed
 from engine.graph import load
 from engine.recipe import Activations, QuantizeDynamic, Range, Scales
 from engine.steps import Skipped
-from tests.engine.steps.outcome import fused, run, sqnr_db, variants
+from tests.engine.steps.outcome import FIXED, fused, run, sqnr_db, variants
 from tests.models import Net, mlp, recurrent, small_cnn, transformer
 
 REDUCED = QuantizeDynamic(weight_range=Range.REDUCED)
@@ -83,6 +83,20 @@ def test_a_recurrent_layer_stays_float_and_small_products_are_not_worth_it(tmp_p
     outcome = run(REDUCED, path, tmp_path / "out")
     assert isinstance(outcome, Skipped)
     assert "1024" in outcome.reason
+
+
+@pytest.mark.parametrize("operator", ["GRU", "RNN"])
+def test_layers_without_an_8_bit_kernel_are_named(operator: str, tmp_path: Path) -> None:
+    net = Net()
+    gates = 3 if operator == "GRU" else 1
+    x = net.input("sequence", [7, "batch", 32])
+    weights = [net.weight(1, gates * 64, size) for size in (32, 64)]
+    net.op(operator, x, *weights, hidden_size=64, name="y")
+    path = net.output("y", [7, 1, "batch", 64]).save(tmp_path / "model.onnx")
+    for step in (REDUCED, FIXED):
+        outcome = run(step, path, tmp_path / "out")
+        assert isinstance(outcome, Skipped)
+        assert f"for its {operator} layers ONNX Runtime has no 8-bit kernel" in outcome.reason
 
 
 @pytest.mark.parametrize("version", [9, 11, 15, 21])

@@ -11,7 +11,7 @@ from engine.quantize.sensitivity import noise_over_signal
 from engine.recipe import QuantizeStatic, Target
 from engine.steps import Rounds, Skipped, Standing, StepContext, Variant, quantize_static
 from tests.engine.steps.outcome import FIXED, made_up, sqnr_db
-from tests.models import Net, small_cnn
+from tests.models import Net, mlp, small_cnn
 
 MIXING = FIXED.model_copy(update={"mixed": "auto"})
 MISSED, KEPT = Standing(inside=False, loss_over_limit=3.0), Standing(inside=True)
@@ -98,6 +98,13 @@ def test_a_limit_that_holds_asks_for_no_sensitivity(tmp_path: Path) -> None:
     for variant in _rest(rounds, KEPT):
         assert all(layer.noise_share is None for layer in variant.layers)
         assert all((layer.gained_ms or 0) < 0 for layer in variant.layers if layer.kept_float)
+
+
+def test_where_all_layers_are_slower_none_is_proposed_that_would_be_the_original(tmp_path: Path) -> None:
+    path = mlp(width=8).save(tmp_path / "model.onnx")
+    rounds, _ = _start(MIXING, path, tmp_path / "out")
+    next(rounds)
+    assert all(_floats(variant) < len(variant.layers) for variant in _rest(rounds, KEPT))
 
 
 def _floats(variant: Variant) -> int:
