@@ -92,7 +92,7 @@ def infer_shapes(model: ModelProto, batch: int = 1, sizes: Sizes | None = None) 
 
     A dimension that may vary gets the size that `sizes` gives for its input; without that, `batch` if it is the batch.
     """
-    light = _without_large_weights(model)
+    light = without_large_weights(model)
     try:
         if light.functions:
             light = onnx.inliner.inline_local_functions(light)
@@ -102,7 +102,7 @@ def infer_shapes(model: ModelProto, batch: int = 1, sizes: Sizes | None = None) 
         return light  # shapes that the file itself declares are still there
 
 
-def _without_large_weights(model: ModelProto) -> ModelProto:
+def without_large_weights(model: ModelProto) -> ModelProto:
     """Large initializers become inputs of the same name and shape: inference needs no values of theirs."""
     source, light = model.graph, ModelProto()
     light.ir_version = max(model.ir_version, 4)  # from 4 on an initializer needs no input beside it

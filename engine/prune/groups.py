@@ -1,0 +1,72 @@
+"""Which channels can leave, and which of them belong to the same layers."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from engine.measure.complexity import without_large_weights
+from engine.prune.channels import FROZEN, Ids
+from engine.prune.rules import NUMBERS, RULES
+from engine.prune.walk import Walk
+
+FEWEST = 2  #: channels of a group, so that one can leave and one stays
+
+Place = tuple[str, int, int]  #: a weight, its axis, and how many positions there belong to one channel
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that lie along the same axes of the same weights, so that they differ in values only."""
+
+    channels: Ids
+    places: tuple[Place, ...]
+
+    def __len__(self) -> int:
+        return len(self.channels)
+
+    @property
+    def positions(self) -> int:
+        """What one channel adds to the width of the layer that makes it."""
+        return min(count for _, _, count in self.places)
+
+
+def followed(model: onnx.ModelProto) -> Walk:
+    """Channels of a graph whose weights are initializers. The model gets the shapes that can be inferred."""
+    shaped = onnx.shape_inference.infer_shapes(without_large_weights(model), data_prop=True)
+    choices: dict[str, int] = {}
+    while True:
+        walk = Walk(model, shaped.graph, RULES, NUMBERS, choices).run()
+        blocked = [name for name, (ids, _) in walk.open_choices.items() if _free(walk, ids) < FEWEST]
+        others = {name: choices.get(name, 0) + 1 for name in blocked}
+        others = {name: choice for name, choice in others.items() if choice < walk.open_choices[name][1]}
+        if not others:
+            return walk
+        choices |= others
+    return walk
+
+
+def _free(walk: Walk, ids: Ids) -> int:
+    return len(set(walk.channels.roots(ids).tolist()) - {FROZEN})
+
+
+def groups(walk: Walk) -> list[Group]:
+    """All channels that can leave, group by group, in the order of the weights."""
+    places: dict[int, list[Place]] = defaultdict(list)
+    for name in walk.weights:
+        for axis, ids in enumerate(walk.axes[name] or ()):
+            if isinstance(ids, np.ndarray):
+                for channel, count in _counted(walk.channels.roots(ids)):
+                    places[channel].append((name, axis, count))
+    members: dict[tuple[Place, ...], list[int]] = defaultdict(list)
+    for channel, where in places.items():
+        members[tuple(where)].append(channel)
+    found = [Group(np.array(channels), where) for where, channels in members.items()]
+    return [group for group in found if len(group) >= FEWEST]
+
+
+def _counted(roots: Ids) -> Iterable[tuple[int, int]]:
+    channels, counts = np.unique(roots, return_counts=True)
+    return [(int(one), int(count)) for one, count in zip(channels, counts, strict=True) if one != FROZEN]

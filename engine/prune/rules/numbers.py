@@ -1,0 +1,97 @@
+"""Tensors that hold shapes: each element is a number, or the length of an axis that is followed."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+
+from engine.graph import attribute
+from engine.prune.rules.parts import slices
+from engine.prune.walk import Axes, Number, Rule, Unfollowed, Walk, length, stay
+
+Numbers = list[Number]
+NumberRule = Callable[[Walk, onnx.NodeProto], Numbers | None]
+
+
+def shape(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
+    """Nothing is read but lengths."""
+    return [[stay(len(_lengths(walk, node)))]]
+
+
+def _lengths(walk: Walk, node: onnx.NodeProto) -> Axes:
+    axes = walk.input(node, 0)
+    return axes[slice(attribute(node, "start", 0), attribute(node, "end", len(axes)))]
+
+
+def lengths(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
+    return list(_lengths(walk, node)) if walk.axes.get(node.input[0]) is not None else None
+
+
+def kept(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
+    """The same elements, whatever the axes."""
+    return walk.numbers.get(node.input[0])
+
+
+def picked(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
+    numbers, indices = walk.numbers.get(node.input[0]), walk.constant(node, 1)
+    if numbers is None or indices is None:
+        return None
+    return [numbers[int(index)] for index in np.ravel(indices)]
+
+
+def cut(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
+    numbers = walk.numbers.get(node.input[0])
+    if numbers is None:
+        return None
+    try:
+        ((_, start, end, step),) = slices(walk, node, 1)
+    except (Unfollowed, ValueError):
+        return None
+    return numbers[start:end:step]
+
+
+def joined(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
+    parts = [walk.numbers.get(name) for name in node.input]
+    if any(part is None for part in parts):
+        return None
+    return [number for part in parts for number in part or ()]
+
+
+def computed(operator: Callable[[int, int], int]) -> NumberRule:
+    """Arithmetic on plain numbers and on lengths of axes that stay."""
+
+    def rule(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
+        one, other = (walk.numbers.get(name) for name in node.input)
+        if not one or not other or len(one) != len(other):
+            return None
+        for name in node.input:
+            walk.freeze_numbers(name)
+        pairs = [(length_of(first), length_of(second)) for first, second in zip(one, other, strict=True)]
+        return [
+            operator(first, second) if isinstance(first, int) and isinstance(second, int) else None
+            for first, second in pairs
+        ]
+
+    return rule
+
+
+def length_of(number: Number) -> int | str | None:
+    return number if isinstance(number, int) else length(number)
+
+
+def _divided(one: int, other: int) -> int:
+    return int(one / other) if other else 0
+
+
+SHAPE: dict[str, Rule] = {"Shape": shape}
+NUMBERS: dict[str, NumberRule] = {
+    **dict.fromkeys(("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"), kept),
+    "Add": computed(lambda one, other: one + other),
+    "Concat": joined,
+    "Div": computed(_divided),
+    "Gather": picked,
+    "Mul": computed(lambda one, other: one * other),
+    "Shape": lengths,
+    "Slice": cut,
+    "Sub": computed(lambda one, other: one - other),
+}

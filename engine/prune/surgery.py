@@ -1,0 +1,183 @@
+"""Takes channels out of a graph: positions of weights, and the numbers in the graph that depended on them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from engine.graph import Names, attribute, copied, drop_unused, is_standard, replace_list
+from engine.prune.channels import Ids
+from engine.prune.rules.parts import slices
+from engine.prune.rules.shaping import shape_constant
+from engine.prune.walk import Axes, Axis, Walk
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass
+class Surgery:
+    walk: Walk
+    removed: Ids
+    model: onnx.ModelProto = field(init=False)
+
+    def __post_init__(self) -> None:
+        changed = {name for name in self.walk.weights if self.is_changed(name)}
+        self.model = copied(self.walk.model, without=changed)
+        self._names = Names.of(self.walk.model)
+        for name in self.walk.weights:
+            if name in changed:
+                self.model.graph.initializer.append(self._cut(name))
+
+    # ── axes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def stays(self, axis: Axis) -> Mask:
+        """Which positions of an axis stay."""
+        return (
+            ~np.isin(self.walk.channels.roots(axis), self.removed) if isinstance(axis, np.ndarray) else np.ones(1, bool)
+        )
+
+    def axes(self, name: str) -> Axes:
+        return self.walk.axes.get(name) or []
+
+    def is_changed(self, name: str) -> bool:
+        return any(not self.stays(axis).all() for axis in self.axes(name))
+
+    def size(self, axis: Axis) -> int | str | None:
+        """How long an axis is now."""
+        return int(self.stays(axis).sum()) if isinstance(axis, np.ndarray) else axis
+
+    def _cut(self, name: str) -> onnx.TensorProto:
+        values = numpy_helper.to_array(self.walk.weights[name])
+        for index, axis in enumerate(self.axes(name)):
+            mask = self.stays(axis)
+            if not mask.all():
+                values = np.compress(mask, values, axis=index)
+        return numpy_helper.from_array(np.ascontiguousarray(values), name)
+
+    # ── nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def done(self) -> onnx.ModelProto:
+        """The model without the channels."""
+        graph = self.model.graph
+        for node in graph.node:
+            rewrite = REWRITES.get(node.op_type) if is_standard(node, node.op_type) else None
+            if rewrite and any(map(self.is_changed, (*node.input, *node.output))):
+                rewrite(self, node)
+        kept = [value for value in graph.value_info if not self.is_changed(value.name)]
+        replace_list(graph.value_info, kept)
+        drop_unused(self.model)
+        return self.model
+
+    def put(self, node: onnx.NodeProto, index: int, values: Sequence[int]) -> None:
+        """Give a node's input other constant numbers."""
+        name = self._names.fresh(f"{node.output[0]}_{index}")
+        self.model.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        node.input.extend([""] * (index + 1 - len(node.input)))
+        node.input[index] = name
+
+    def set(self, node: onnx.NodeProto, name: str, value: int | None) -> None:
+        """Give a node's attribute another value, or none."""
+        replace_list(node.attribute, [entry for entry in node.attribute if entry.name != name])
+        if value is not None:
+            node.attribute.append(helper.make_attribute(name, value))
+
+
+def _reshape(surgery: Surgery, node: onnx.NodeProto) -> None:
+    after = [surgery.size(axis) for axis in surgery.axes(node.output[0])]
+    written = shape_constant(surgery.axes(node.input[0]), after)
+    assert written is not None, "a Reshape that cannot be written keeps its channels"
+    surgery.set(node, "allowzero", None)
+    surgery.put(node, 1, written)
+
+
+def _split(surgery: Surgery, node: onnx.NodeProto) -> None:
+    place = attribute(node, "axis", 0)
+    surgery.set(node, "num_outputs", None)
+    surgery.put(node, 1, [int(surgery.stays(surgery.axes(name)[place]).sum()) for name in node.output])
+
+
+def _slice(surgery: Surgery, node: onnx.NodeProto) -> None:
+    before = surgery.axes(node.input[0])
+    ends = [
+        _moved(surgery, before[axis], start, end) for axis, start, end, _ in slices(surgery.walk, node, len(before))
+    ]
+    surgery.put(node, 1, [start for start, _ in ends])
+    surgery.put(node, 2, [end for _, end in ends])
+
+
+def _moved(surgery: Surgery, axis: Axis, start: int, end: int) -> tuple[int, int]:
+    """Where a cut begins and ends now."""
+    mask = surgery.stays(axis)
+    if mask.all():
+        return start, end
+    first, last, _ = slice(start, end).indices(len(mask))
+    return int(mask[:first].sum()), int(mask[:last].sum())
+
+
+def _gather(surgery: Surgery, node: onnx.NodeProto) -> None:
+    before = surgery.axes(node.input[0])
+    mask = surgery.stays(before[attribute(node, "axis", 0)])
+    indices = surgery.walk.constant(node, 1)
+    if indices is not None and not mask.all():
+        places = np.cumsum(mask) - 1
+        indices = indices % len(mask)
+        surgery.put(node, 1, places[indices[mask[indices]]].tolist())
+
+
+def _grouped(surgery: Surgery, node: onnx.NodeProto) -> None:
+    """Depthwise convolutions have a group for each channel."""
+    came = surgery.axes(node.input[0])[1]
+    if isinstance(came, np.ndarray) and attribute(node, "group", 1) == len(came) > 1:
+        surgery.set(node, "group", int(surgery.stays(came).sum()))
+
+
+def _recurrent(surgery: Surgery, node: onnx.NodeProto) -> None:
+    surgery.set(node, "hidden_size", int(surgery.stays(surgery.axes(node.input[2])[2]).sum()))
+
+
+def _resize(surgery: Surgery, node: onnx.NodeProto) -> None:
+    sizes = surgery.walk.constant(node, 3)
+    if sizes is None:
+        return
+    after = surgery.axes(node.output[0])
+    axes = attribute(node, "axes", None) or range(len(after))
+    now = [surgery.size(after[axis]) for axis in axes]
+    surgery.put(node, 3, [size if isinstance(size, int) else int(old) for size, old in zip(now, sizes, strict=True)])
+
+
+REWRITES: dict[str, Callable[[Surgery, onnx.NodeProto], None]] = {
+    "Conv": _grouped,
+    "ConvTranspose": _grouped,
+    "GRU": _recurrent,
+    "Gather": _gather,
+    "LSTM": _recurrent,
+    "RNN": _recurrent,
+    "Reshape": _reshape,
+    "Resize": _resize,
+    "Slice": _slice,
+    "Split": _split,
+}
+
+
+def without(walk: Walk, removed: Ids) -> onnx.ModelProto:
+    """The model that was walked, without these channels."""
+    return Surgery(walk, removed).done()
+
+
+def zeroed(walk: Walk, removed: Ids) -> onnx.ModelProto:
+    """The model with zeros wherever a weight has one of these channels; its outputs are those of `without`.
+
+    What reads a channel multiplies it by zero, so it does not matter that some of them are not zero themselves: the
+    sigmoid of a bias of zero is one half. Where two activations are multiplied, what made them is zero as well.
+    """
+    model = copied(walk.model, without=walk.weights)
+    for name, weight in walk.weights.items():
+        values = numpy_helper.to_array(weight).copy()
+        for index, axis in enumerate(walk.axes[name] or ()):
+            gone = np.isin(walk.channels.roots(axis), removed) if isinstance(axis, np.ndarray) else np.zeros(1, bool)
+            np.moveaxis(values, index, 0)[gone] = 0
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    return model

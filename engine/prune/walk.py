@@ -1,0 +1,193 @@
+"""Follows channels through a graph: every axis of every tensor is an array of channel ids.
+
+Each position of a weight's axis starts as a channel of its own. Operator by operator, a rule says how the axes of the
+outputs come from those of the inputs, and which positions can only leave together:
+
+    Conv        input channels = axis 1 of the weight, output channels = axis 0 = bias
+    Add         position by position the same channels, so residual sums tie their branches
+    Concat      the arrays one behind the other
+    Reshape     (C, H, W) → C·H·W repeats each id H·W times; H·D → (H, D) ties the D positions of each of the H heads
+
+What enters or leaves the model stays, and whatever an operator without a rule touches. After “Towards any structural
+pruning” (DepGraph, Fang et al., CVPR 2023), but on positions of axes where that has pairs of layers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from engine.graph import NO_INPUT, ONNX_DOMAINS, Shape, outer_names, tensor_types
+from engine.prune.channels import FROZEN, Channels, Ids
+
+Axis = Ids | str | None  #: ids where the length is known, else its symbol, else None
+Axes = list[Axis]
+Number = int | Axis  #: an element of a tensor that holds a shape: a number, or the length of an axis
+Rule = Callable[["Walk", onnx.NodeProto], Sequence[Axes | None]]
+NumberRule = Callable[["Walk", onnx.NodeProto], list[Number] | None]
+
+FLOATS = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+    onnx.TensorProto.DOUBLE,
+)
+SHAPED = ("Reshape", "Expand", "Resize", "ConstantOfShape")  #: take lengths as what they are
+MOST_NUMBERS = 64  #: elements of a tensor that may hold a shape
+
+
+class Unfollowed(Exception):
+    """A rule cannot tell what becomes of the axes; then all that the node touches stays."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A product of a tensor with a constant weight: where channels are summed up."""
+
+    node: onnx.NodeProto
+    tensor: str
+    axis: int  #: of the tensor; negative ones count from the end
+    weight: str
+    weight_axis: int
+    groups: int = 1
+
+
+@dataclass
+class Walk:
+    model: onnx.ModelProto
+    shaped: onnx.GraphProto  #: the same graph with all shapes that can be inferred
+    rules: Mapping[str, Rule]
+    number_rules: Mapping[str, NumberRule]
+    choices: Mapping[str, int] = field(default_factory=dict)  #: which axis carries channels, by the output of a Reshape
+    channels: Channels = field(default_factory=Channels)
+    axes: dict[str, Axes | None] = field(default_factory=dict)
+    numbers: dict[str, list[Number]] = field(default_factory=dict)
+    readers: list[Reader] = field(default_factory=list)
+    mixed: list[Axis] = field(default_factory=list)  #: axes along which channels are summed up in other ways
+    open_choices: dict[str, tuple[Ids, int]] = field(default_factory=dict)  #: ids at stake, and axes to choose from
+
+    def __post_init__(self) -> None:
+        graph = self.model.graph
+        self.weights = {weight.name: weight for weight in graph.initializer}
+        self.declared = {name: known.shape for name, known in tensor_types(self.shaped).items()}
+        for weight in graph.initializer:
+            self.axes[weight.name] = [self._own(weight, size) for size in weight.dims]
+            self._read_numbers(weight)
+        for value in graph.input:
+            self.axes.setdefault(value.name, fixed(self.declared.get(value.name)))
+
+    def _own(self, weight: onnx.TensorProto, size: int) -> Ids:
+        return self.channels.fresh(size) if size > 1 and weight.data_type in FLOATS else stay(size)
+
+    def _read_numbers(self, weight: onnx.TensorProto) -> None:
+        whole = weight.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+        if whole and len(weight.dims) <= 1 and sum(weight.dims) <= MOST_NUMBERS:
+            self.numbers[weight.name] = [int(value) for value in numpy_helper.to_array(weight).ravel()]
+
+    # ── the walk ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> "Walk":
+        graph = self.model.graph
+        for node in graph.node:
+            self._follow(node)
+        for name in {value.name for value in graph.output} | outer_names(graph):
+            self.freeze_tensor(name)
+        return self
+
+    def _follow(self, node: onnx.NodeProto) -> None:
+        standard = node.domain in ONNX_DOMAINS
+        try:
+            if not standard or node.op_type not in self.rules:
+                raise Unfollowed
+            outputs = self.rules[node.op_type](self, node)
+        except Unfollowed:
+            outputs = self._stop(node)
+        for name, axes in zip(node.output, outputs, strict=False):
+            self.axes[name] = axes
+        self._follow_numbers(node, self.number_rules.get(node.op_type) if standard else None)
+
+    def _follow_numbers(self, node: onnx.NodeProto, rule: NumberRule | None) -> None:
+        numbers = rule(self, node) if rule else None
+        if numbers is not None:
+            self.numbers[node.output[0]] = numbers
+        elif node.op_type not in SHAPED:
+            for name in node.input:
+                self.freeze_numbers(name)
+
+    def _stop(self, node: onnx.NodeProto) -> list[Axes | None]:
+        """All that the node touches stays."""
+        for name in node.input:
+            self.freeze_tensor(name)
+        return [fixed(self.declared.get(name)) for name in node.output]
+
+    # ── for rules ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def input(self, node: onnx.NodeProto, index: int) -> Axes:
+        """Axes of an input."""
+        axes = self.optional(node, index)
+        if axes is None:
+            raise Unfollowed
+        return axes
+
+    def optional(self, node: onnx.NodeProto, index: int) -> Axes | None:
+        """Axes of an input; None where it is left out."""
+        if index >= len(node.input) or node.input[index] == NO_INPUT:
+            return None
+        axes = self.axes.get(node.input[index])
+        if axes is None:
+            raise Unfollowed
+        return axes
+
+    def constant(self, node: onnx.NodeProto, index: int) -> np.ndarray | None:
+        """Values of an input that is an initializer."""
+        weight = self.weights.get(node.input[index]) if index < len(node.input) else None
+        return None if weight is None else numpy_helper.to_array(weight)
+
+    def unite(self, one: Axis, other: Axis) -> None:
+        """Both have the same positions. Where one is of unknown length, the other one stays."""
+        if isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and len(one) == len(other):
+            self.channels.unite(one, other)
+        else:
+            self.freeze(one, other)
+
+    def freeze(self, *axes: Axis) -> None:
+        for axis in axes:
+            if isinstance(axis, np.ndarray):
+                self.channels.freeze(axis)
+
+    def freeze_tensor(self, name: str) -> None:
+        self.freeze(*(self.axes.get(name) or ()))
+
+    def freeze_numbers(self, name: str) -> None:
+        """The lengths that a tensor holds are used for something else than a shape."""
+        self.freeze(*(number for number in self.numbers.get(name, ()) if isinstance(number, np.ndarray)))
+
+    def is_frozen(self, axis: Axis) -> bool:
+        return not isinstance(axis, np.ndarray) or not self.channels.roots(axis).any()
+
+    def sizes(self, name: str, count: int) -> Axes:
+        """The last axes of a tensor as they are declared, none of which carries channels."""
+        shape = self.declared.get(name)
+        return [None] * count if shape is None or len(shape) < count else (fixed(shape) or [])[len(shape) - count :]
+
+
+def stay(size: int) -> Ids:
+    """An axis whose positions all stay."""
+    return np.full(size, FROZEN, np.int64)
+
+
+def fixed(shape: Shape | None) -> Axes | None:
+    """Axes that stay as they are."""
+    return None if shape is None else [_fixed(size) for size in shape]
+
+
+def _fixed(size: int | str | None) -> Axis:
+    if isinstance(size, int):
+        return stay(size) if size >= 0 else None
+    return size if any(map(str.isalnum, size or "")) else None  # Paddle calls every open dimension “?”
+
+
+def length(axis: Axis) -> int | str | None:
+    return len(axis) if isinstance(axis, np.ndarray) else axis
