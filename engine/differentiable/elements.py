@@ -3,6 +3,7 @@
 torch has no 4-bit types, so those are held in 8 bits; strings are held as NumPy arrays of objects.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -31,6 +32,7 @@ DTYPES: dict[int, torch.dtype] = {
     TensorProto.FLOAT8E4M3FNUZ: torch.float8_e4m3fnuz,
     TensorProto.FLOAT8E5M2: torch.float8_e5m2,
     TensorProto.FLOAT8E5M2FNUZ: torch.float8_e5m2fnuz,
+    TensorProto.FLOAT8E8M0: torch.float8_e8m0fnu,
     TensorProto.INT4: torch.int8,
     TensorProto.UINT4: torch.uint8,
     TensorProto.INT2: torch.int8,
@@ -45,6 +47,7 @@ BITS = {
     np.dtype(ml_dtypes.float8_e4m3fnuz): (np.uint8, torch.float8_e4m3fnuz),
     np.dtype(ml_dtypes.float8_e5m2): (np.uint8, torch.float8_e5m2),
     np.dtype(ml_dtypes.float8_e5m2fnuz): (np.uint8, torch.float8_e5m2fnuz),
+    np.dtype(ml_dtypes.float8_e8m0fnu): (np.uint8, torch.float8_e8m0fnu),
 }
 #: NumPy types of fewer than 8 bits, and the type that holds them here
 NARROW = {
@@ -89,3 +92,16 @@ def to_numpy(tensor: Any) -> np.ndarray:
 def tensor_of(proto: onnx.TensorProto) -> Any:
     """The values of a tensor of the model's file."""
     return to_torch(onnx.numpy_helper.to_array(proto))
+
+
+def widened(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, for unsigned types that torch cannot compute in as well; all inputs have one type."""
+
+    def compute(*values: torch.Tensor) -> torch.Tensor:
+        wide = WIDER.get(values[0].dtype)
+        if wide is None:
+            return function(*values)
+        result = function(*(value.to(wide) for value in values))
+        return result.to(values[0].dtype) if result.dtype == wide else result
+
+    return compute

@@ -12,7 +12,7 @@ from engine.differentiable.elements import FLOATS, tensor_of, to_numpy
 from engine.differentiable.known import UnsupportedOperator, described, key_of
 from engine.differentiable.program import ABSENT, UNREAD, Program, Step
 from engine.differentiable.registry import OPERATORS, Body, Node, Operator
-from engine.graph import NO_INPUT, ONNX_DOMAINS, Names, all_nodes, constant_of
+from engine.graph import NO_INPUT, ONNX_DOMAINS, Names, all_nodes, constant_of, tensor_types
 
 #: what a computation in advance may raise where it would also fail later, if it is reached at all
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, ZeroDivisionError, NotImplementedError)
@@ -61,6 +61,7 @@ class Scope:
         self.slots: dict[str, int] = {}
         self.read_outside: list[str] = []  #: names of outer values, in the order of `program.outer`
         self.stored = {weight.name: weight for weight in graph.initializer}
+        self.types = tensor_types(graph)
         self.keys: dict[str, str] = {}  #: names of weights, as this graph and as the whole model knows them
 
     def plan(self, outputs: list[str]) -> Program:
@@ -136,6 +137,12 @@ class Scope:
     def shape(self, name: str) -> tuple[int, ...] | None:
         value = self._known(name)
         return None if value is None or isinstance(value, list) else tuple(value.shape)
+
+    def element(self, name: str) -> int:
+        """The declared element type of a value; 0 where it is not declared."""
+        if name in self.types:
+            return self.types[name].element
+        return self.outside.element(name) if self.outside else 0
 
     def _known(self, name: str) -> Any:
         """The value of a weight or a constant; None for others."""

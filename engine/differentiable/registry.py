@@ -10,12 +10,15 @@
 A family is one file of `ops/`, listed in `ops/__init__.py`. What is fixed for all of them:
 
 - `node.attribute(name, default)`: numbers, lists, str (not bytes), tensors as NumPy arrays.
-- `node.constant(i)`: input i as a NumPy array where it is a constant, else None. **A float initializer that is asked for
-  this way becomes a constant**: it is not trained. Ask for settings (the value of a Pad, the limits of a Clip, mean and
+- `node.constant(i)`: input i as a NumPy array where it is a constant, else None. **A float initializer that is asked
+  for this way becomes a constant**: it is not trained. Ask for settings (value of a Pad, limits of a Clip, mean and
   variance of a BatchNormalization), never for weights; `node.shape(i)` is a weight's shape, and freezes nothing.
+- `node.element(i)` is the declared ONNX type of input i: the only way to tell a 4-bit type, which is held in 8 bits.
 - Weights are float initializers of rank ≥ 1, and scales of QuantizeLinear and DequantizeLinear of any rank.
 - A closure returns one value, or a tuple where its node has several outputs. A sequence is a list; an empty optional
   is None.
+- `node.listed("axes", 1)`: numbers that old opsets have as an attribute and new ones as an input, where they are known
+  while planning; `given(known, tensor)` in the closure takes those, or reads them from the tensor.
 - `host=(1,)` names inputs that stay in main memory when the graph is on a GPU: shapes, axes, indices that the closure
   turns into numbers (`numbers(tensor)`). Tensors that a closure makes go to the device of its first input.
 - `node.refuse("…")` is the UnsupportedOperator to raise for a form of an operator that is not done.
@@ -49,6 +52,8 @@ class Surroundings(Protocol):
     def constant(self, name: str) -> Any: ...
 
     def shape(self, name: str) -> tuple[int, ...] | None: ...
+
+    def element(self, name: str) -> int: ...
 
     def body(self, node: "Node", graph: onnx.GraphProto) -> Body: ...
 
@@ -89,6 +94,17 @@ class Node:
     def shape(self, index: int) -> tuple[int, ...] | None:
         """Shape of an input where it is a weight or a constant."""
         return self.surroundings.shape(self.inputs[index]) if self.has(index) else None
+
+    def element(self, index: int) -> int:
+        """Element type of an input as the model declares it; 0 (UNDEFINED) where it does not."""
+        return self.surroundings.element(self.inputs[index]) if self.has(index) else 0
+
+    def listed(self, name: str, index: int) -> list[Any] | None:
+        """Numbers of an attribute, or of the constant input that replaced it; None where they are not known now."""
+        if name in self.attributes:
+            return self.attributes[name]
+        values = self.constant(index)
+        return None if values is None else numbers(values)
 
     def body(self, name: str) -> Body:
         return self.surroundings.body(self, self.attributes[name])
@@ -144,3 +160,8 @@ def numbers(tensor: torch.Tensor | np.ndarray) -> list[Any]:
     """The values of a tensor of rank 0 or 1 as plain numbers: shapes, axes, paddings."""
     values = tensor.tolist()
     return values if isinstance(values, list) else [values]
+
+
+def given(known: list[Any] | None, tensor: torch.Tensor | None) -> list[Any] | None:
+    """Numbers that were known while planning, else those of a tensor; None where neither is there."""
+    return known if known is not None or tensor is None else numbers(tensor)

@@ -2,14 +2,36 @@
 
 from engine.differentiable.ops import (
     arithmetic,
+    attention,
     cast,
     control,
+    convolution,
     indexing,
+    normalization,
     pointwise,
+    pooling,
     random,
+    recurrent,
     reduction,
+    resize,
     sequence,
     shaping,
 )
 
-FAMILIES = (arithmetic, cast, control, indexing, pointwise, random, reduction, sequence, shaping)
+FAMILIES = (
+    arithmetic,
+    attention,
+    cast,
+    control,
+    convolution,
+    indexing,
+    normalization,
+    pointwise,
+    pooling,
+    random,
+    recurrent,
+    reduction,
+    resize,
+    sequence,
+    shaping,
+)
