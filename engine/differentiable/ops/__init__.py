@@ -8,6 +8,7 @@ from engine.differentiable.ops import (
     convolution,
     indexing,
     integers,
+    loss,
     normalization,
     pointwise,
     pooling,
@@ -18,6 +19,7 @@ from engine.differentiable.ops import (
     resize,
     sequence,
     shaping,
+    signal,
 )
 
 FAMILIES = (
@@ -28,6 +30,7 @@ FAMILIES = (
     convolution,
     indexing,
     integers,
+    loss,
     normalization,
     pointwise,
     pooling,
@@ -38,4 +41,5 @@ FAMILIES = (
     resize,
     sequence,
     shaping,
+    signal,
 )
