@@ -28,6 +28,8 @@ MODEL, REPORT_JSON, REPORT_HTML, REPORT_TEXT, CANDIDATES = (
     "candidates",
 )
 
+KEPT = "kept"  #: in work/: what a later attempt at the same job finds again
+
 
 class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -136,8 +136,27 @@ class ConvertFloat16(Grammar):
     keep_float: KeepFloat = ()
 
 
+class Distill(Grammar):
+    """Teach the weights to say what the original model says of the calibration data; no labels are needed."""
+
+    kind: Literal["distill"] = "distill"
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] | Auto = Field(
+        "auto", description="Training steps; `auto`: as many as the time allows."
+    )
+    minutes: float | None = Field(
+        None, ge=0.01, le=24 * 60, description="Time to train, in minutes; none: what the budget leaves."
+    )
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = Field("auto", description="Samples of one step.")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = Field(
+        "auto", description="The largest one; it comes down to nothing."
+    )
+    temperature: float = Field(2.0, ge=0.5, le=20, description="What scores are divided by before they are compared.")
+    labels: bool = Field(False, description="Learn from the labels of the calibration data as well.")
+
+
 Step = Annotated[
-    SimplifyGraph | QuantizeStatic | QuantizeDynamic | QuantizeWeights | ConvertFloat16, Field(discriminator="kind")
+    SimplifyGraph | QuantizeStatic | QuantizeDynamic | QuantizeWeights | ConvertFloat16 | Distill,
+    Field(discriminator="kind"),
 ]
 
 

@@ -163,6 +163,29 @@ class LayerChoice(Part):
     kept_float: bool
 
 
+class LearningPoint(Part):
+    """One look at a training on its way."""
+
+    step: int
+    loss: float | None = Field(description="Mean over the steps since the last point; null before the first step.")
+    held_out: float = Field(description="Loss on samples that are never learned from.")
+
+
+class Training(Part):
+    """How the weights of a file were taught."""
+
+    taught_by: str = Field(description="The original, labels, or both.")
+    steps: int
+    batch_size: int = Field(description="Samples of one step.")
+    learning_rate: float = Field(description="The largest one.")
+    samples: int = Field(description="Samples learned from, again and again.")
+    held_out_samples: int
+    best_step: int = Field(description="Whose weights were kept: the best ones on what was held out.")
+    curve: list[LearningPoint]
+    seconds: float
+    notes: list[str] = Field([], description="What went otherwise than planned.")
+
+
 class Trial(Part):
     """One candidate file, or the reason why there is none."""
 
@@ -178,6 +201,7 @@ class Trial(Part):
     sha256: str | None = None
     seconds: float = Field(0, description="What the trial cost.")
     layers: list[LayerChoice] = Field([], description="In mixed precision: the layers, the most harmful first.")
+    training: Training | None = Field(None, description="How its weights were taught, if they were.")
 
 
 # ── where time goes ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ from engine.pipeline.plan import Pipeline
 from engine.pipeline.progress import Gauge
 from engine.pipeline.start import Start, begin
 from engine.pipeline.trials import Candidate, Trials
-from engine.protocol import EngineRequest, Finished, Stage, TrialDone
+from engine.protocol import KEPT, EngineRequest, Finished, Stage, TrialDone
 from engine.recipe import Recipe, Step
 from engine.report import Comparison, Interval, Trial
 from engine.search import outline, plans
@@ -68,6 +68,8 @@ class Job:
             self.start.machine,
             self._stage,
             self._after_step,
+            self._tell_of_step,
+            self.here.work / KEPT,
         )
         self.checkpoints = Checkpoints(self.here.work / "out", self.here.emit)
         self.pending = outline(self.recipe)
@@ -139,6 +141,12 @@ class Job:
     def _stage(self, stage: Stage) -> None:
         self.here.emit(stage)
         self.gauge.move()
+
+    def _tell_of_step(self, stage: str, seconds_left: float, detail: str) -> None:
+        """A long step on its way: what the gauge expected of it was a guess."""
+        later = sum(self.pipeline.expected_seconds(step) for step in self.pending[1:])
+        self.gauge.expect(min(seconds_left + later, max(self.clock.left_seconds, 0.0)) + self.clock.reserve_seconds)
+        self._stage(Stage(stage=stage, detail=detail))
 
     def _after_step(self) -> None:
         self.pending = self.pending[1:]

@@ -28,6 +28,7 @@ from engine.pipeline.trials import Candidate, Trials
 from engine.protocol import Stage
 from engine.recipe import (
     ConvertFloat16,
+    Distill,
     Minimize,
     QuantizeDynamic,
     QuantizeStatic,
@@ -50,7 +51,10 @@ STAGES: dict[type[Step], str] = {
     QuantizeDynamic: "quantizing",
     QuantizeWeights: "quantizing",
     ConvertFloat16: "converting",
+    Distill: "training",
 }
+RECOVERING = (Distill,)  #: steps that bring back what the ones before them took, whatever that was
+LEAST_TRAINING_SECONDS, USUAL_TRAINING_SHARE = 10.0, 0.5  #: the share is of what the budget leaves
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Pipeline:
     machine: Machine
     stage: Callable[[Stage], None]
     after_step: Callable[[], None]  #: the table has grown
+    tell: Callable[[str, float, str], None]  #: of a long step: its stage, seconds left, and a word on how it goes
+    kept: Path  #: what a later attempt at the job finds again
     out_of_time: bool = False
     costs: dict[type[Step], float] = field(default_factory=dict)  #: seconds of the last step of each kind
     _taken: dict[tuple[Step, ...], Candidate] = field(default_factory=dict)
@@ -83,7 +89,7 @@ class Pipeline:
             if prefix not in self._taken:
                 if self._must_stop(prefix[-1]):
                     return
-                self._taken[prefix] = self._take(prefix[-1], base)
+                self._taken[prefix] = self._take(prefix[-1], base, plan[length:])
                 self._clear_away()
                 self.after_step()
             base = self._taken[prefix]
@@ -96,6 +102,9 @@ class Pipeline:
         learning = 0.0
         if isinstance(step, QuantizeStatic):
             learning = PASSES_TO_LEARN * min(step.samples, len(self.calibration)) * self.bench.run_ms / 1000
+        if isinstance(step, RECOVERING):
+            usual = max(LEAST_TRAINING_SECONDS, USUAL_TRAINING_SHARE * self.clock.left_seconds)
+            learning = usual if step.minutes is None else 60 * step.minutes
         return 2.0 + learning + variants * (self.bench.pass_seconds + self.bench.start_seconds)
 
     def _must_stop(self, step: Step) -> bool:
@@ -105,11 +114,12 @@ class Pipeline:
         self.out_of_time = self.out_of_time or not self.clock.allows(self._seconds_for(step, variants=1))
         return self.out_of_time
 
-    def _take(self, step: Step, base: Candidate) -> Candidate:
+    def _take(self, step: Step, base: Candidate, later: Sequence[Step]) -> Candidate:
         """What to go on with: the step's best variant, or `base` where it brought nothing."""
         started = time.monotonic()
-        self.stage(Stage(stage=STAGES.get(type(step), "optimizing"), detail=_place(base)))
-        context = self._context()
+        stage = STAGES.get(type(step), "optimizing")
+        self.stage(Stage(stage=stage, detail=_place(base)))
+        context = self._context(stage, sum(self.expected_seconds(one) for one in later))
         rounds = self._begin(step, base, context)
         candidates: list[Candidate] = []
         first: Candidate | None = None
@@ -125,9 +135,10 @@ class Pipeline:
                 break
         self._add_looked_at(context, base)
         self.costs[type(step)] = time.monotonic() - started
-        return self.trials.best_of(candidates, base)
+        recovers = any(isinstance(one, RECOVERING) for one in later)
+        return self.trials.best_of(candidates, base, recovers_later=recovers)
 
-    def _context(self) -> StepContext:
+    def _context(self, stage: str, later_seconds: float) -> StepContext:
         folder, bench = self._fresh_folder(), self.bench
         return StepContext(
             calibration=self.calibration,
@@ -145,6 +156,10 @@ class Pipeline:
                 self.machine,
                 lambda: self.clock.left_seconds,
             ),
+            original=bench.original,
+            seconds=max(self.clock.left_seconds - later_seconds, 0.0),
+            tell=lambda seconds_left, detail: self.tell(stage, seconds_left, detail),
+            kept=self.kept,
         )
 
     def _begin(self, step: Step, base: Candidate, context: StepContext) -> Rounds:
@@ -269,6 +284,7 @@ class Pipeline:
             ),
             sha256=sha256(one.variant.path),
             layers=one.variant.layers,
+            training=one.variant.training,
             warnings=tuple(one.quality.warnings),
             seconds=round(seconds, 2),
         )

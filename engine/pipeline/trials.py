@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine import goal, words
 from engine.recipe import Minimize, Recipe, Step
-from engine.report import Comparison, Figures, Interval, LayerChoice, Trial, TrialState
+from engine.report import Comparison, Figures, Interval, LayerChoice, Training, Trial, TrialState
 
 UNLIMITED_LOSS = 0.1  #: what is never offered without being asked for: a loss of 10 points, or noise of a tenth
 
@@ -27,6 +27,7 @@ class Candidate:
     comparison: Comparison
     sha256: str
     layers: tuple[LayerChoice, ...] = ()
+    training: Training | None = None
     warnings: tuple[str, ...] = ()
     seconds: float = 0
 
@@ -42,6 +43,7 @@ class Candidate:
             sha256=self.sha256,
             seconds=self.seconds,
             layers=list(self.layers),
+            training=self.training,
         )
 
 
@@ -136,21 +138,32 @@ class Trials:
         noise = goal.IN_DOUBT if gain.high >= most.low else goal.WITHIN_NOISE
         return gain.value >= most.value * (1 - noise)
 
-    def best_of(self, variants: Sequence[Candidate], base: Candidate) -> Candidate:
+    def best_of(self, variants: Sequence[Candidate], base: Candidate, *, recovers_later: bool = False) -> Candidate:
         """What to go on with after a step: its best variant, or what there was before if that is measurably better.
 
         Without a limit a variant counts only if its drop is not measurably worse than that of the most accurate one.
+        A limit binds the end of a plan, not the way there: what a later step recovers may be outside meanwhile, and
+        so may what came nearer to the limit than the file before it.
         """
+        if recovers_later:
+            return self.best(variants) or base
+        if self.excess(base) is not None:
+            return self._nearest(variants, base)
         inside = [variant for variant in variants if self.excess(variant) is None]
         if self.recipe.limits.accuracy_drop is None:
             inside = _as_accurate_as_the_best(inside)
         best = self.best(inside)
         return base if best is None or self._is_clearly_worse(best, base) else best
 
+    def _nearest(self, variants: Sequence[Candidate], base: Candidate) -> Candidate:
+        """From outside of the limits: the best one inside, else the one that lost least, be it the base."""
+        inside = self.best([variant for variant in variants if self.excess(variant) is None])
+        return inside or min([*variants, base], key=_unfaithfulness)
+
     def _is_clearly_worse(self, candidate: Candidate, base: Candidate) -> bool:
-        """Only beyond both intervals: what does no harm stays, since the steps after it may build on it."""
+        """Only beyond both intervals, and what two processes may differ by: what does no harm stays, to build on."""
         gain, before = self.gain(candidate), self.gain(base)
-        return gain is not None and before is not None and gain.high < before.low
+        return gain is not None and before is not None and gain.high < before.low * (1 - goal.IN_DOUBT)
 
     def _provisional(self) -> str | None:
         best = next(iter(self.ranked()), None)

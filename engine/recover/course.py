@@ -42,11 +42,12 @@ class Course:
         return cls(**values | {"points": [Point(**point) for point in values["points"]]})
 
     def rate_now(self) -> float:
-        warm_up = max(self.steps * WARM_UP, 1)
+        """Of the next step; half as large after each restart."""
+        peak, warm_up = self.rate / 2**self.restarts, max(self.steps * WARM_UP, 1)
         if self.step < warm_up:
-            return self.rate * (self.step + 1) / (warm_up + 1)
+            return peak * (self.step + 1) / (warm_up + 1)
         gone = (self.step - warm_up) / max(self.steps - warm_up, 1)
-        return self.rate * (1 + math.cos(math.pi * min(gone, 1.0))) / 2
+        return peak * (1 + math.cos(math.pi * min(gone, 1.0))) / 2
 
     @property
     def looks_every(self) -> int:

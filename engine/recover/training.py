@@ -88,7 +88,6 @@ class Training:
         """Back to the best weights, at half the rate."""
         course = self.course
         course.restarts += 1
-        course.rate /= 2
         self.student.take(self.best)
         self.student.take_momenta({})
         course.notes.append(f"At step {course.step} the loss was no number; it went back to the best weights.")

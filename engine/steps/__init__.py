@@ -1,7 +1,7 @@
 """The techniques, bound to their options; the order is the one in which they are shown."""
 
-from engine.recipe import ConvertFloat16, QuantizeDynamic, QuantizeStatic, QuantizeWeights, SimplifyGraph, Step
-from engine.steps import convert_float16, quantize_dynamic, quantize_static, quantize_weights, simplify_graph
+from engine.recipe import ConvertFloat16, Distill, QuantizeDynamic, QuantizeStatic, QuantizeWeights, SimplifyGraph, Step
+from engine.steps import convert_float16, distill, quantize_dynamic, quantize_static, quantize_weights, simplify_graph
 from engine.steps.base import Rounds, Skipped, Standing, StepContext, Technique, Variant
 
 STEPS: dict[type[Step], Technique] = {
@@ -10,6 +10,7 @@ STEPS: dict[type[Step], Technique] = {
     QuantizeDynamic: quantize_dynamic,
     QuantizeWeights: quantize_weights,
     ConvertFloat16: convert_float16,
+    Distill: distill,
 }
 
 __all__ = ["STEPS", "Rounds", "Skipped", "Standing", "StepContext", "Technique", "Variant"]

@@ -5,6 +5,7 @@ to do says why, in words for the user. A step may propose in several rounds, eac
 did, and may choose among formats of its own by a quick look (`Glimpse`).
 """
 
+import math
 import platform
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import onnx
 
 from engine.data import Samples
 from engine.recipe import Step, Target
-from engine.report import LayerChoice
+from engine.report import LayerChoice, Training
 
 if TYPE_CHECKING:
     from engine.measure.glimpse import Glimpse  # its libraries take a second to import, and inspection needs none
@@ -27,6 +28,10 @@ S = TypeVar("S", bound=Step)
 
 def never_pause() -> None:
     """For callers who share the machine with nobody."""
+
+
+def tell_nobody(seconds_left: float, detail: str) -> None:
+    """For callers whom nobody waits for."""
 
 
 def cpu_saturates() -> bool:
@@ -48,6 +53,7 @@ class Variant(Generic[S]):
     step: S  #: with the options actually used, none of them `auto`
     label: str  #: in words, such as “static int8, unsigned activations, reduced range”
     layers: tuple[LayerChoice, ...] = ()  #: what each layer costs and gains, where that decided
+    training: Training | None = None  #: how its weights were taught, if they were
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,10 @@ class StepContext:
     saturates: bool = field(default_factory=cpu_saturates)
     glimpse: "Glimpse | None" = None  #: a quick look at files beside the original; None where nobody asked for a choice
     looked_at: list[Variant] = field(default_factory=list)  #: files of the step's own choice, for the table
+    original: Path | None = None  #: the model as it was uploaded, which a step may learn from
+    seconds: float = math.inf  #: what the step may take of the budget
+    tell: Callable[[float, str], None] = tell_nobody  #: of a long work: seconds left, and a word on how it goes
+    kept: Path | None = None  #: a folder that a later attempt at this job finds again
 
 
 @dataclass(frozen=True)

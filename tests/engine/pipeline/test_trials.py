@@ -121,3 +121,18 @@ def test_each_trial_is_told_when_it_ends() -> None:
     trials, told = table(candidate("t01", 1.2))
     trials.add_without_file([SimplifyGraph()], "simplify graph", TrialState.SKIPPED, "Nothing to fold.", cost=0.1)
     assert [(trial.id, trial.state) for trial in told] == [("t01", TrialState.KEPT), ("t02", TrialState.SKIPPED)]
+
+
+def test_what_a_later_step_recovers_may_be_outside_of_the_limit_meanwhile() -> None:
+    pruned = candidate("t01", 1.8, drop=0.4)
+    trials, _ = table(pruned)
+    assert trials.best_of([pruned], trials.original) is trials.original
+    assert trials.best_of([pruned], trials.original, recovers_later=True) is pruned
+
+
+def test_what_came_nearer_to_the_limit_is_built_on_though_it_is_outside_and_no_faster() -> None:
+    pruned, recovered = candidate("t01", 1.8, drop=0.4), candidate("t02", 1.7, drop=0.02)
+    trials, _ = table(pruned, recovered)
+    assert trials.best_of([recovered], pruned) is recovered
+    worse = candidate("t03", 2.4, drop=0.5)
+    assert trials.best_of([worse], pruned) is pruned

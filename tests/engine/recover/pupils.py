@@ -1,0 +1,54 @@
+"""Teachers, students that lost something, and samples for both."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from engine.data import Samples, synthetic_samples
+from engine.graph import load, save
+from engine.recover import Options, Recovered, Surroundings, recover
+from engine.signature import Signature
+
+
+def shaken(path: Path, to: Path, noise: float = 0.3, seed: int = 1) -> Path:
+    """The same graph with noise on its weights, of a share of their own size."""
+    random = np.random.default_rng(seed)
+    model = load(path)
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype == np.float32 and values.size > 1:
+            noisy = values + noise * values.std() * random.standard_normal(values.shape)
+            weight.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), weight.name))
+    return save(model, to)
+
+
+def samples_for(path: Path, count: int = 256, seed: int = 0) -> Samples:
+    return synthetic_samples(Signature.of(load(path)), count, seed)
+
+
+def taught(
+    student: Path, teacher: Path | None, folder: Path, samples: Samples | None = None, **options: object
+) -> Recovered:
+    """What came of it; fails where nothing did."""
+    outcome = attempt(student, teacher, folder, samples, **options)
+    assert isinstance(outcome, Recovered), outcome
+    return outcome
+
+
+def attempt(
+    student: Path, teacher: Path | None, folder: Path, samples: Samples | None = None, **options: object
+) -> Recovered | str:
+    wanted = Options(**{"steps": 120, "rows": 32, "rate": 3e-3, **options})
+    return recover(student, teacher, samples or samples_for(student), wanted, Surroundings(folder))
+
+
+def without_weights(model: onnx.ModelProto) -> bytes:
+    """All of a model but the values of its weights."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for weight in copy.graph.initializer:
+        weight.ClearField("raw_data")
+        weight.ClearField("float_data")
+    return copy.SerializeToString(deterministic=True)

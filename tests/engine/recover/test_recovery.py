@@ -1,0 +1,165 @@
+"""Graphs that lost something learn it again from the graph they came from, through the real kernels."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from engine.data import Samples
+from engine.graph import load, save
+from engine.recover import Options, Recovered, Surroundings, recover
+from tests.engine.recover.pupils import attempt, samples_for, shaken, taught, without_weights
+from tests.engine.steps.outcome import outputs, sqnr_db
+from tests.models import Net, depthwise_cnn, mlp, recurrent, residual_cnn, small_cnn, transformer
+
+
+@pytest.mark.parametrize("net", [mlp, small_cnn, residual_cnn, depthwise_cnn, transformer, recurrent])
+def test_what_noise_took_from_the_weights_comes_back(net: Callable[[], Net], tmp_path: Path) -> None:
+    teacher = net().save(tmp_path / "teacher.onnx")
+    student = shaken(teacher, tmp_path / "student.onnx")
+    recovered = taught(student, teacher, tmp_path / "out")
+    unseen = samples_for(teacher, 64, seed=9)
+    assert sqnr_db(teacher, recovered.path, unseen) > sqnr_db(teacher, student, unseen) + 3
+
+
+def test_only_values_of_weights_change(tmp_path: Path) -> None:
+    teacher = small_cnn().save(tmp_path / "teacher.onnx")
+    student = shaken(teacher, tmp_path / "student.onnx")
+    recovered = load(taught(student, teacher, tmp_path / "out", steps=5).path)
+    assert without_weights(recovered) == without_weights(load(student))
+    assert recovered != load(student)
+
+
+def test_the_same_seed_gives_the_same_file_and_another_one_does_not(tmp_path: Path) -> None:
+    teacher = small_cnn().save(tmp_path / "teacher.onnx")
+    student = shaken(teacher, tmp_path / "student.onnx")
+    first, again, other = (
+        taught(student, teacher, tmp_path / f"out-{number}", steps=6, seed=seed).path.read_bytes()
+        for number, seed in enumerate((0, 0, 1))
+    )
+    assert first == again != other
+
+
+def test_a_graph_that_says_the_same_already_has_nothing_to_learn(tmp_path: Path) -> None:
+    teacher = mlp().save(tmp_path / "teacher.onnx")
+    assert attempt(teacher, teacher, tmp_path / "out") == "it says what the original says already"
+
+
+def test_steps_that_do_harm_are_not_kept(tmp_path: Path) -> None:
+    teacher = mlp().save(tmp_path / "teacher.onnx")
+    student = shaken(teacher, tmp_path / "student.onnx", noise=0.02)
+    outcome = attempt(student, teacher, tmp_path / "out", rate=0.9, steps=10)
+    assert isinstance(outcome, str)
+    assert "no step of training brought its outputs nearer" in outcome
+
+
+def test_a_loss_that_is_no_number_sends_it_back_at_half_the_rate(tmp_path: Path) -> None:
+    teacher = mlp().save(tmp_path / "teacher.onnx")
+    samples = samples_for(teacher)
+    samples.columns["features"].array[40] = np.float32(3e38)  # one sample overflows whatever reads it
+    student = shaken(teacher, tmp_path / "student.onnx")
+    recovered = taught(student, teacher, tmp_path / "out", samples, steps=30)
+    assert recovered.course.restarts > 0
+    assert "no number" in recovered.course.notes[0]
+
+
+class Killed(Exception):
+    """What a killed process would not notice."""
+
+
+def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.recover.training.SNAPSHOT_SECONDS", 0.0)
+    teacher = small_cnn().save(tmp_path / "teacher.onnx")
+    student = shaken(teacher, tmp_path / "student.onnx")
+    whole = taught(student, teacher, tmp_path / "whole", steps=24)
+    pauses = iter(range(40))
+
+    def die_at_last() -> None:
+        if next(pauses, None) is None:
+            raise Killed
+
+    samples, options = samples_for(student), Options(steps=24, rows=32, rate=3e-3)
+    kept = tmp_path / "kept"
+    with pytest.raises(Killed):
+        recover(student, teacher, samples, options, Surroundings(tmp_path / "first", kept, die_at_last))
+    again = recover(student, teacher, samples, options, Surroundings(tmp_path / "second", kept))
+    assert isinstance(again, Recovered)
+    assert again.path.read_bytes() == whole.path.read_bytes()
+    assert "went on from step" in again.course.notes[0]
+
+
+def test_what_was_kept_of_another_training_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.recover.training.SNAPSHOT_SECONDS", 0.0)
+    teacher = mlp().save(tmp_path / "teacher.onnx")
+    kept = tmp_path / "kept"
+    for number in (1, 2):
+        student = shaken(teacher, tmp_path / f"student-{number}.onnx", seed=number)
+        here = Surroundings(tmp_path / f"out-{number}", kept)
+        outcome = recover(student, teacher, samples_for(student), Options(steps=5, rows=32, rate=3e-3), here)
+        assert isinstance(outcome, Recovered)
+        assert outcome.course.notes == []
+
+
+def labelled(path: Path, samples: Samples) -> Samples:
+    """Labels that the model itself would give."""
+    return replace(samples, label_array=outputs(path, samples)[0].reshape(len(samples), -1).argmax(1))
+
+
+def test_labels_alone_teach_as_well(tmp_path: Path) -> None:
+    teacher = mlp().save(tmp_path / "teacher.onnx")
+    student = shaken(teacher, tmp_path / "student.onnx", noise=1.0)
+    samples = labelled(teacher, samples_for(teacher, 512))
+    recovered = taught(student, None, tmp_path / "out", samples, labels=True)
+    unseen = labelled(teacher, samples_for(teacher, 256, seed=9))
+
+    def hits(path: Path) -> float:
+        assert unseen.labels is not None
+        return float(np.mean(outputs(path, unseen)[0].reshape(len(unseen), -1).argmax(1) == unseen.labels))
+
+    assert hits(recovered.path) > hits(student) + 0.1
+
+
+def test_labels_that_answer_nothing_are_told(tmp_path: Path) -> None:
+    teacher = mlp().save(tmp_path / "teacher.onnx")
+    samples = replace(samples_for(teacher), label_array=np.zeros((256, 7, 3)))
+    assert "no labels that answer" in str(attempt(teacher, teacher, tmp_path / "out", samples, labels=True))
+
+
+def test_a_model_of_a_fixed_batch_learns_in_runs_of_that_size(tmp_path: Path) -> None:
+    net = Net()
+    x = net.input("x", [4, 8])
+    net.op(
+        "Reshape", net.linear(net.op("Relu", net.linear(x, (8, 16))), (16, 6)), net.constant(np.array([4, 6])), name="y"
+    )
+    teacher = net.output("y", [4, 6]).save(tmp_path / "teacher.onnx")
+    student = shaken(teacher, tmp_path / "student.onnx")
+    recovered = taught(student, teacher, tmp_path / "out")
+    assert sqnr_db(teacher, recovered.path) > sqnr_db(teacher, student) + 3
+
+
+def test_every_float_output_is_learned_and_others_are_left_out(tmp_path: Path) -> None:
+    net = Net()
+    x = net.op("Relu", net.linear(net.input("x", ["batch", 8]), (8, 32)))
+    net.op("Softmax", net.linear(x, (32, 5)), name="shares", axis=-1)
+    net.op("Reshape", net.linear(x, (32, 12)), net.constant(np.array([-1, 3, 4])), name="boxes")
+    net.op("ArgMax", "shares", name="decision", axis=1, keepdims=0)
+    net.output("shares", ["batch", 5]).output("boxes", ["batch", 3, 4])
+    teacher = net.output("decision", ["batch"], onnx.TensorProto.INT64).save(tmp_path / "teacher.onnx")
+    student = shaken(teacher, tmp_path / "student.onnx", noise=0.6)
+    recovered = taught(student, teacher, tmp_path / "out")
+    samples = samples_for(teacher, 64, seed=9)
+    for want, before, after in zip(
+        *(outputs(path, samples) for path in (teacher, student, recovered.path)), strict=True
+    ):
+        if want.dtype == np.float32:
+            assert np.square(after - want).sum() < np.square(before - want).sum() / 2
+
+
+def test_a_graph_without_weights_is_told(tmp_path: Path) -> None:
+    net = Net()
+    net.op("Relu", net.input("x", ["batch", 4]), name="y")
+    path = save(net.output("y", ["batch", 4]).model(), tmp_path / "model.onnx")
+    assert attempt(path, path, tmp_path / "out") == "it has no weights that could learn"
