@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from engine.errors import ModelRejected, StepFailed
 
 LARGEST_BYTES = 2**31 - 1
+SMALLER = "Upload a model of less than 2 GiB, such as the same one with its weights in float16."
 NO_MEMORY = "alloc failed"  #: what protobuf says of a file that is whole but does not fit into memory
 ONNX_DOMAINS = ("", "ai.onnx")
 NO_INPUT = ""
@@ -32,7 +33,7 @@ Shape = tuple[int | str | None, ...]
 def load(path: Path) -> onnx.ModelProto:
     """Read a model file. Data outside of the file is never touched."""
     if path.stat().st_size > LARGEST_BYTES:
-        raise ModelRejected("model_too_large", "The model is larger than 2 GiB.", "Upload a model of less than 2 GiB.")
+        raise ModelRejected("model_too_large", "The model is larger than 2 GiB.", SMALLER)
     try:
         return onnx.load_model_from_string(path.read_bytes())
     except DecodeError as error:

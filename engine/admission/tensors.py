@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import onnx
 
 from engine.errors import ModelRejected, shown
-from engine.graph import all_graphs, all_nodes
+from engine.graph import SMALLER, all_graphs, all_nodes
 
 T = onnx.TensorProto
 EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
@@ -48,7 +48,7 @@ def check_tensors(model: onnx.ModelProto, companions: Mapping[str, Path]) -> Non
             _check_inline(tensor, size)
     if external and external + model.ByteSize() > LARGEST_MODEL_BYTES:
         detail = "The model and its data files come to more than 2 GiB, more than one ONNX file can hold."
-        raise ModelRejected("model_too_large", detail, "Upload a smaller model.")
+        raise ModelRejected("model_too_large", detail, SMALLER)
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

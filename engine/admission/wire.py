@@ -12,8 +12,8 @@ from pathlib import Path
 import onnx
 
 from engine.errors import ModelRejected
+from engine.graph import LARGEST_BYTES, SMALLER
 
-LARGEST_BYTES = 2**31 - 1
 DEEPEST = 64
 DEEPEST_GRAPH = 16
 MOST_FIELDS = 20_000_000
@@ -57,7 +57,7 @@ def check_wire(path: Path) -> Counter[str]:
     """Walk the file; how many messages of each type it holds. Raises ModelRejected where a bound is crossed."""
     size = path.stat().st_size
     if size > LARGEST_BYTES:
-        raise ModelRejected("model_too_large", "The model is larger than 2 GiB.", "Upload a model of less than 2 GiB.")
+        raise ModelRejected("model_too_large", "The model is larger than 2 GiB.", SMALLER)
     with path.open("rb") as file, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
         counts = _walk(data, size)
     if not counts["GraphProto"] or not counts["NodeProto"] + counts["TensorProto"] + counts["ValueInfoProto"]:

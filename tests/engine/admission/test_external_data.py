@@ -98,3 +98,21 @@ def test_external_data_in_an_attribute_is_found(tmp_path: Path) -> None:
     net.nodes.append(helper.make_node("Constant", [], ["y"], value=tensor))
     net.input("x", [1])
     assert refusal(net.output("y", [4]).save(tmp_path / "model.onnx")).code == "external_data_path"
+
+
+def test_more_than_one_file_can_hold_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    def grow(tensor: onnx.TensorProto) -> None:
+        tensor.ClearField("raw_data")
+        tensor.dims[:] = [1 << 10, 1 << 19]
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="weights.bin")
+
+    data, whole = tmp_path / "data", written(tmp_path, with_weight(grow))
+    data.touch()
+    os.truncate(data, 1 << 31)  # holes only, so that it takes no room on the disk
+    in_pieces = refusal(whole, {"weights.bin": data})
+    os.truncate(whole, 1 << 31)
+    for error in (in_pieces, refusal(whole)):
+        assert error.code == "model_too_large"
+        assert "2 GiB" in error.detail
+        assert "float16" in error.remedy
