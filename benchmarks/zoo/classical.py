@@ -80,14 +80,14 @@ def xgboost() -> onnx.ModelProto:
 
 
 ESTIMATORS: dict[str, Callable[[], Any]] = {
-    "random forest": lambda: ensemble.RandomForestClassifier(20),
-    "gradient boosting": lambda: ensemble.GradientBoostingClassifier(n_estimators=10),
+    "random forest": lambda: ensemble.RandomForestClassifier(20, random_state=0),
+    "gradient boosting": lambda: ensemble.GradientBoostingClassifier(n_estimators=10, random_state=0),
     "support vectors": lambda: svm.SVC(probability=False),
     "nearest neighbours": neighbors.KNeighborsClassifier,
     "naive Bayes": naive_bayes.GaussianNB,
-    "k-means": lambda: cluster.KMeans(4, n_init=1),
+    "k-means": lambda: cluster.KMeans(4, n_init=1, random_state=0),
     "perceptron behind a scaler": lambda: pipeline.make_pipeline(
-        before.StandardScaler(), neural_network.MLPClassifier((128, 64), max_iter=30)
+        before.StandardScaler(), neural_network.MLPClassifier((128, 64), max_iter=30, random_state=0)
     ),
     "polynomial regression": lambda: pipeline.make_pipeline(before.PolynomialFeatures(2), linear_model.Ridge()),
 }

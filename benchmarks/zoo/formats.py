@@ -240,28 +240,29 @@ def sparse_weights() -> onnx.ModelProto:
     return model
 
 
-SPECIMENS: list[Specimen] = written(
-    {
-        "float16 CNN": half,
-        "float16 inside, float32 outside": half_inside,
-        "one layer float16, one float32": partly_half,
-        "bfloat16 weights behind Cast": brain,
-        "float64 CNN": double,
-        "integers only": integers,
-        "image of bytes": bytes_in,
-        "QDQ CNN": quantize_and_dequantize,
-        "QLinearConv CNN": quantized_operators,
-        "MatMulNBits and a float product": four_bit_products,
-        "8-bit weights behind DequantizeLinear": eight_bit_weights,
-        "opset 7, weights also inputs": lambda: weights_as_inputs(7),
-        "opset 8, weights also inputs": lambda: weights_as_inputs(8),
-        "opset 9, weights also inputs": lambda: weights_as_inputs(9),
-        "opset 6": very_old,
-        "opset 9, operators that changed since": old_operators,
-        "opset 12, Dropout with its mask": training_leftovers,
-        "operators of ONNX Runtime": fused_operators,
-        "operator of an unknown domain": unknown_domain,
-        "sparse weights": sparse_weights,
-    },
-    "hand",
-)
+def specimens() -> list[Specimen]:
+    return written(
+        {
+            "float16 CNN": half,
+            "float16 inside, float32 outside": half_inside,
+            "one layer float16, one float32": partly_half,
+            "bfloat16 weights behind Cast": brain,
+            "float64 CNN": double,
+            "integers only": integers,
+            "image of bytes": bytes_in,
+            "QDQ CNN": quantize_and_dequantize,
+            "QLinearConv CNN": quantized_operators,
+            "MatMulNBits and a float product": four_bit_products,
+            "8-bit weights behind DequantizeLinear": eight_bit_weights,
+            "opset 7, weights also inputs": lambda: weights_as_inputs(7),
+            "opset 8, weights also inputs": lambda: weights_as_inputs(8),
+            "opset 9, weights also inputs": lambda: weights_as_inputs(9),
+            "opset 6": very_old,
+            "opset 9, operators that changed since": old_operators,
+            "opset 12, Dropout with its mask": training_leftovers,
+            "operators of ONNX Runtime": fused_operators,
+            "operator of an unknown domain": unknown_domain,
+            "sparse weights": sparse_weights,
+        },
+        "hand",
+    )

@@ -237,24 +237,25 @@ def weights_in_nodes() -> onnx.ModelProto:
     return model
 
 
-SPECIMENS: list[Specimen] = written(
-    {
-        "plain CNN": plain_cnn,
-        "depthwise with squeeze-and-excite": depthwise,
-        "residual block with batch normalization": residual,
-        "1D, 3D, dilated, grouped, transposed convolutions": odd_convolutions,
-        "attention with layer normalization": attention,
-        "tokens and mask to logits": token_model,
-        "LSTM, GRU and RNN with state": recurrent,
-        "Gemm in all its forms": gemm_forms,
-        "products with a batch of weights, Einsum": batched_products,
-        "tied weights, one of them an output": shared_weights,
-        "an outlier channel": outlier,
-        "detector with NonMaxSuppression": detector,
-        "upscaler of any size": upscaler,
-        "audio filter bank": normalized_audio,
-        "decoder of opset 23": modern_decoder,
-        "weights in Constant nodes": weights_in_nodes,
-    },
-    "hand",
-)
+def specimens() -> list[Specimen]:
+    return written(
+        {
+            "plain CNN": plain_cnn,
+            "depthwise with squeeze-and-excite": depthwise,
+            "residual block with batch normalization": residual,
+            "1D, 3D, dilated, grouped, transposed convolutions": odd_convolutions,
+            "attention with layer normalization": attention,
+            "tokens and mask to logits": token_model,
+            "LSTM, GRU and RNN with state": recurrent,
+            "Gemm in all its forms": gemm_forms,
+            "products with a batch of weights, Einsum": batched_products,
+            "tied weights, one of them an output": shared_weights,
+            "an outlier channel": outlier,
+            "detector with NonMaxSuppression": detector,
+            "upscaler of any size": upscaler,
+            "audio filter bank": normalized_audio,
+            "decoder of opset 23": modern_decoder,
+            "weights in Constant nodes": weights_in_nodes,
+        },
+        "hand",
+    )

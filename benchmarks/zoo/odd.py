@@ -301,40 +301,41 @@ def bundle(path: Path) -> None:
     path.write_bytes(content.getvalue())
 
 
-SPECIMENS: list[Specimen] = [
-    *written(
-        {
-            "convolutions inside of If": branches,
-            "products inside of Loop": loop,
-            "products inside of Scan": scan,
-            "weights inside of Loop": everything_inside_a_loop,
-            "scalar inputs and outputs": scalars,
-            "outputs of several types": many_outputs,
-            "wrong declared output shape": wrong_output_shape,
-            "wrong shape written inside": wrong_value_info,
-            "dimensions of -1": negative_dimensions,
-            "every dimension varies": every_dimension_varies,
-            "fixed batch of 3": odd_batch,
-            "cache that grows": state,
-            "sequence output": sequences,
-            "optional input": optional_input,
-            "strings in and out": strings,
-            "tensors without elements": empty_tensors,
-            "no nodes": no_nodes,
-            "nothing but Identity": only_identity,
-            "no inputs": no_inputs,
-            "one name for all nodes": one_name_for_all_nodes,
-            "strange names": strange_names,
-            "metadata with a dictionary": metadata,
-            "local functions": functions,
-            "mask of minus infinity": infinite_mask,
-            "NaN in the outputs": not_a_number,
-            "six hundred nodes": hundreds_of_layers,
-        },
-        "hand",
-    ),
-    Specimen(
-        "no shapes at all", "hand", lambda path: path.write_bytes(no_shapes().SerializeToString()), {"x": (1, 64)}
-    ),
-    Specimen("weights in a file beside it", "hand", bundle),
-]
+def specimens() -> list[Specimen]:
+    return [
+        *written(
+            {
+                "convolutions inside of If": branches,
+                "products inside of Loop": loop,
+                "products inside of Scan": scan,
+                "weights inside of Loop": everything_inside_a_loop,
+                "scalar inputs and outputs": scalars,
+                "outputs of several types": many_outputs,
+                "wrong declared output shape": wrong_output_shape,
+                "wrong shape written inside": wrong_value_info,
+                "dimensions of -1": negative_dimensions,
+                "every dimension varies": every_dimension_varies,
+                "fixed batch of 3": odd_batch,
+                "cache that grows": state,
+                "sequence output": sequences,
+                "optional input": optional_input,
+                "strings in and out": strings,
+                "tensors without elements": empty_tensors,
+                "no nodes": no_nodes,
+                "nothing but Identity": only_identity,
+                "no inputs": no_inputs,
+                "one name for all nodes": one_name_for_all_nodes,
+                "strange names": strange_names,
+                "metadata with a dictionary": metadata,
+                "local functions": functions,
+                "mask of minus infinity": infinite_mask,
+                "NaN in the outputs": not_a_number,
+                "six hundred nodes": hundreds_of_layers,
+            },
+            "hand",
+        ),
+        Specimen(
+            "no shapes at all", "hand", lambda path: path.write_bytes(no_shapes().SerializeToString()), {"x": (1, 64)}
+        ),
+        Specimen("weights in a file beside it", "hand", bundle),
+    ]

@@ -17,7 +17,7 @@ from engine.steps import Skipped
 from tests.conformance.test_inspect import STATIC
 from tests.engine.steps.outcome import run, sqnr_db
 
-SPECIMENS = {specimen.name: specimen for specimen in (*odd.SPECIMENS, *formats.SPECIMENS)}
+SPECIMENS = {specimen.name: specimen for specimen in (*odd.specimens(), *formats.specimens())}
 LEAST_DB = {
     SimplifyGraph(): 100.0,
     STATIC: 30.0,
