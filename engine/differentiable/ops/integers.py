@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.differentiable.ops.convolution import convolved
-from engine.differentiable.ops.quantization import Levels, dequantized, quantized, spread_over
+from engine.differentiable.ops.quantization import dequantized, eight_bits, quantized, spread_over
 from engine.differentiable.ops.window import Window
 from engine.differentiable.registry import Compute, Node, operator
 
@@ -57,9 +57,7 @@ def conv_integer(node: Node) -> Compute:
 
 
 @operator("QLinearMatMul")
-def qlinear_matmul(node: Node) -> Compute:
-    levels = Levels.of(node.element(7), node)
-
+def qlinear_matmul(_: Node) -> Compute:
     def multiply(
         a: Tensor,
         a_scale: Tensor,
@@ -73,14 +71,14 @@ def qlinear_matmul(node: Node) -> Compute:
         left = dequantized(a, along(a_scale.float(), a, -2), along(a_zero, a, -2))
         right = dequantized(b, along(b_scale.float(), b, -1), along(b_zero, b, -1))
         y = left @ right
-        return quantized(y, along(y_scale.float(), y, -2), along(y_zero, y, -2), levels)
+        return quantized(y, along(y_scale.float(), y, -2), along(y_zero, y, -2), eight_bits(y_zero))
 
     return multiply
 
 
 @operator("QLinearConv")
 def qlinear_conv(node: Node) -> Compute:
-    window, group, levels = Window.of(node), node.attribute("group", 1), Levels.of(node.element(7), node)
+    window, group = Window.of(node), node.attribute("group", 1)
 
     def convolve(
         x: Tensor,
@@ -96,6 +94,6 @@ def qlinear_conv(node: Node) -> Compute:
         weight = dequantized(w, along(w_scale, w, 0), along(w_zero, w, 0))
         bias = None if bias is None else bias * x_scale * w_scale
         y = convolved(dequantized(x, x_scale, x_zero), weight, bias, window, group)
-        return quantized(y, y_scale, y_zero, levels)
+        return quantized(y, y_scale, y_zero, eight_bits(y_zero))
 
     return convolve

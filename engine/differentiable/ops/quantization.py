@@ -62,6 +62,11 @@ class Levels:
 UINT8, INT8 = Levels(torch.uint8, 0, 255), Levels(torch.int8, -128, 127)
 
 
+def eight_bits(zero: Tensor | None) -> Levels:
+    """The levels that a zero point belongs to; unsigned where there is none."""
+    return INT8 if zero is not None and zero.dtype == torch.int8 else UINT8
+
+
 class _StraightThrough(torch.autograd.Function):
     """Levels of x / scale, as floats; the rounding has the gradient of the identity."""
 
