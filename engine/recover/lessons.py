@@ -6,7 +6,7 @@ a training that was interrupted goes on with the very rows that it would have se
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -54,11 +54,11 @@ class Lessons:
         first = step * wanted
         places = np.arange(first, first + wanted)
         passes = places // len(runs)
-        chosen = [self._order(number)[places[passes == number] % len(runs)] for number in np.unique(passes)]
+        chosen = [
+            _order(len(runs), self.seed, int(number))[places[passes == number] % len(runs)]
+            for number in np.unique(passes)
+        ]
         return runs[np.concatenate(chosen)].ravel()
-
-    def _order(self, number: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 1, number]).permutation(len(self._runs[0]))
 
     def in_runs(self, positions: np.ndarray, rows: int) -> Iterator[np.ndarray]:
         """The positions of one run of the model after another, of about so many rows each."""
@@ -75,6 +75,12 @@ class Lessons:
         """Labels of these rows."""
         assert self.samples.label_array is not None, "whoever asks for labels has looked whether there are any"
         return torch.from_numpy(np.array(self.samples.label_array[self.samples.rows[positions]]))
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, number: int) -> np.ndarray:
+    """Of one pass over so many runs."""
+    return np.random.default_rng([seed, 1, number]).permutation(count)
 
 
 def tensors(feeds: Feeds) -> dict[str, Tensor]:

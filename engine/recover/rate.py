@@ -29,6 +29,6 @@ def find_rate(student: Student, examiner: Examiner, rows: int, pause: Callable[[
             student.move(course.rate_now())
         losses[rate] = examiner.held_out(student, held_out, pause)
         student.take(before)
-        student.take_momenta({})
+        student.optimizer.forget()
     best = min(losses.values())
     return max((rate for rate, loss in losses.items() if loss <= best * NEARLY), default=RATES[0])

@@ -62,7 +62,7 @@ def recover(
 ) -> Recovered | str:
     """The student with better weights, or why it has none. Raises UnsupportedOperator where it cannot be trained."""
     torch.set_num_threads(options.threads)
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")
     torch.manual_seed(options.seed)
     return _Recovery(student, teacher, Lessons(samples, options.seed), options, here).outcome()
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.recover.adam import State
 from engine.recover.course import Course
-from engine.recover.student import State
 
 NOTE, WEIGHTS, BEST, MOMENTA = "note", "weights", "best", "momenta"
 

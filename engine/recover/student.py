@@ -1,4 +1,4 @@
-"""The graph that learns: its weights, and the optimizer that moves them (AdamW, Loshchilov and Hutter 2019)."""
+"""The graph that learns: its weights, and what moves them."""
 
 from collections.abc import Mapping
 
@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from engine.differentiable import DifferentiableGraph
+from engine.recover.adam import Adam, State
 from engine.recover.trainable import trainable
 
-WEIGHT_DECAY = 0.0  #: the teacher's function is wanted, not a simpler one
 LARGEST_NORM = 1.0  #: of all gradients together
-
-State = dict[str, np.ndarray]
 
 
 class Student:
@@ -26,26 +24,29 @@ class Student:
         for name, weight in weights.items():
             weight.requires_grad_(name in names)
         self.weights = {name: weight for name, weight in weights.items() if name in names}
-        self.optimizer = torch.optim.AdamW(self.weights.values(), 1e-3, weight_decay=WEIGHT_DECAY, fused=True)
+        self.optimizer = Adam(self.weights)
 
     def outputs(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs and taps by name."""
         return self.graph(feeds)
 
+    @torch.no_grad()
     def move(self, rate: float) -> bool:
         """One step along the gradients; False, and no step, where they are not finite."""
-        norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), LARGEST_NORM)
+        gradients = [
+            torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in self.weights.values()
+        ]
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
         if not torch.isfinite(norm):
             return False
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+        if norm > LARGEST_NORM:
+            gradients = [gradient * (LARGEST_NORM / norm) for gradient in gradients]
+        self.optimizer.step(gradients, rate)
         return True
 
     def forget_gradients(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-
-    # ── to go back, and to go on ─────────────────────────────────────────────────────────────────────────────────────
+        for weight in self.weights.values():
+            weight.grad = None
 
     def values(self) -> State:
         """A copy of the weights."""
@@ -56,22 +57,3 @@ class Student:
         """Give the weights these values."""
         for name, weight in self.weights.items():
             weight.copy_(torch.from_numpy(values[name]))
-
-    def momenta(self) -> State:
-        """What the optimizer remembers of each weight."""
-        return {
-            f"{kind}/{name}": state[kind].numpy().copy()
-            for name, weight in self.weights.items()
-            if (state := self.optimizer.state.get(weight))
-            for kind in ("step", "exp_avg", "exp_avg_sq")
-        }
-
-    def take_momenta(self, momenta: Mapping[str, np.ndarray]) -> None:
-        """Let the optimizer remember this; nothing where there is nothing."""
-        self.optimizer.state.clear()
-        for name, weight in self.weights.items():
-            if f"step/{name}" in momenta:
-                self.optimizer.state[weight] = {
-                    kind: torch.from_numpy(momenta[f"{kind}/{name}"].copy())
-                    for kind in ("step", "exp_avg", "exp_avg_sq")
-                }

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from engine.recover.adam import State
 from engine.recover.course import Course, Point
 from engine.recover.examiner import Examiner
 from engine.recover.snapshot import Snapshot
-from engine.recover.student import State, Student
+from engine.recover.student import Student
 
 MOST_RESTARTS = 5
 SNAPSHOT_SECONDS = 30.0
@@ -89,7 +90,7 @@ class Training:
         course = self.course
         course.restarts += 1
         self.student.take(self.best)
-        self.student.take_momenta({})
+        self.student.optimizer.forget()
         course.notes.append(f"At step {course.step} the loss was no number; it went back to the best weights.")
         course.step += 1
 
@@ -125,7 +126,7 @@ class Training:
     def go_on_from(self, before: Snapshot) -> None:
         """Be where another process was when it wrote this."""
         self.student.take(before.weights)
-        self.student.take_momenta(before.momenta)
+        self.student.optimizer.remember(before.momenta)
         self.best = before.best
         self.course.notes.append(f"It was interrupted, and went on from step {self.course.step}.")
 
@@ -137,4 +138,4 @@ class Training:
 
     def snapshot(self) -> Snapshot:
         """All that it needs to go on."""
-        return Snapshot(self.course, self.student.values(), self.best, self.student.momenta())
+        return Snapshot(self.course, self.student.values(), self.best, self.student.optimizer.memory())

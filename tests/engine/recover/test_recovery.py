@@ -20,7 +20,7 @@ from tests.models import Net, depthwise_cnn, mlp, recurrent, residual_cnn, small
 def test_what_noise_took_from_the_weights_comes_back(net: Callable[[], Net], tmp_path: Path) -> None:
     teacher = net().save(tmp_path / "teacher.onnx")
     student = shaken(teacher, tmp_path / "student.onnx")
-    recovered = taught(student, teacher, tmp_path / "out")
+    recovered = taught(student, teacher, tmp_path / "out", steps=40)
     unseen = samples_for(teacher, 64, seed=9)
     assert sqnr_db(teacher, recovered.path, unseen) > sqnr_db(teacher, student, unseen) + 3
 
@@ -103,23 +103,20 @@ def test_what_was_kept_of_another_training_is_not_gone_on_with(tmp_path: Path, m
         assert outcome.course.notes == []
 
 
-def labelled(path: Path, samples: Samples) -> Samples:
-    """Labels that the model itself would give."""
-    return replace(samples, label_array=outputs(path, samples)[0].reshape(len(samples), -1).argmax(1))
+def labelled(samples: Samples) -> Samples:
+    """The label is the largest of the first five features."""
+    return replace(samples, label_array=samples.columns["features"].array[:, :5].argmax(1))
 
 
 def test_labels_alone_teach_as_well(tmp_path: Path) -> None:
-    teacher = mlp().save(tmp_path / "teacher.onnx")
-    student = shaken(teacher, tmp_path / "student.onnx", noise=1.0)
-    samples = labelled(teacher, samples_for(teacher, 512))
-    recovered = taught(student, None, tmp_path / "out", samples, labels=True)
-    unseen = labelled(teacher, samples_for(teacher, 256, seed=9))
+    student = mlp().save(tmp_path / "student.onnx")
+    recovered = taught(student, None, tmp_path / "out", labelled(samples_for(student, 1024)), labels=True)
+    unseen = labelled(samples_for(student, 256, seed=9))
 
     def hits(path: Path) -> float:
-        assert unseen.labels is not None
         return float(np.mean(outputs(path, unseen)[0].reshape(len(unseen), -1).argmax(1) == unseen.labels))
 
-    assert hits(recovered.path) > hits(student) + 0.1
+    assert hits(student) < 0.4 < 0.6 < hits(recovered.path)
 
 
 def test_labels_that_answer_nothing_are_told(tmp_path: Path) -> None:
