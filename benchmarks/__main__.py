@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import calibration, models, service
+from benchmarks import calibration, service
+from benchmarks.models import run as models
 from benchmarks.table import Row, show
 from benchmarks.zoo import run as zoo
 

@@ -24,7 +24,7 @@ import httpx2
 import numpy as np
 import psutil
 
-from benchmarks.models import run_engine
+from benchmarks.models.job import run_engine
 from benchmarks.table import Row
 from engine.recipe import QuantizeStatic, Recipe
 from strop import Job, Strop

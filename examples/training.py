@@ -4,6 +4,7 @@ These scripts made the committed models. They need torch (`pip install torch==2.
 neither the service nor the demo does.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +14,26 @@ from torch import Tensor, nn
 
 def train(
     network: nn.Module,
-    images: Tensor,
+    inputs: Tensor,
     labels: Tensor,
     *,
     epochs: int,
     batch_size: int = 128,
     learning_rate: float = 3e-3,
+    varied: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
-    """Minimize cross-entropy with AdamW on a one-cycle schedule; images are shifted by up to one pixel.
+    """Minimize cross-entropy with AdamW on a one-cycle schedule; `varied` changes a batch each time it is seen.
 
-    images: (N, C, H, W) float32, labels: (N,) int64.
+    inputs: (N, C, H, W) float32 images or whatever else the network takes, labels: (N,) int64.
     """
-    steps = epochs * -(-len(images) // batch_size)
+    steps = epochs * -(-len(inputs) // batch_size)
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     for epoch in range(epochs):
         network.train()
-        for rows in torch.randperm(len(images)).split(batch_size):
-            loss = nn.functional.cross_entropy(network(_shifted(images[rows])), labels[rows], label_smoothing=0.05)
+        for rows in torch.randperm(len(inputs)).split(batch_size):
+            batch = varied(inputs[rows]) if varied else inputs[rows]
+            loss = nn.functional.cross_entropy(network(batch), labels[rows], label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -38,30 +41,31 @@ def train(
         print(f"epoch {epoch + 1} of {epochs}: loss {loss.item():.3f}", flush=True)
 
 
-def _shifted(images: Tensor) -> Tensor:
+def shifted(images: Tensor) -> Tensor:
+    """By up to one pixel."""
     down, right = (int(step) for step in torch.randint(-1, 2, (2,)))
     return images.roll((down, right), dims=(2, 3))
 
 
 @torch.no_grad()
-def top1(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of images whose largest output is the label."""
+def top1(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
+    """Share of inputs whose largest output is the label."""
     network.eval()
-    hits = [(network(x).argmax(1) == y).sum().item() for x, y in zip(images.split(500), labels.split(500), strict=True)]
-    return sum(hits) / len(images)
+    hits = [(network(x).argmax(1) == y).sum().item() for x, y in zip(inputs.split(500), labels.split(500), strict=True)]
+    return sum(hits) / len(inputs)
 
 
-def export(network: nn.Module, example: Tensor, path: Path, *, opset: int = 17) -> None:
+def export(network: nn.Module, example: Tensor, path: Path, *, opset: int = 17, name: str = "image") -> None:
     """Write the network as ONNX with a free batch axis, weights inside the file."""
     network.eval()
     torch.onnx.export(
         network,
         (example,),
         path,
-        input_names=["image"],
+        input_names=[name],
         output_names=["logits"],
         opset_version=opset,
-        dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
+        dynamic_axes={name: {0: "batch"}, "logits": {0: "batch"}},
         dynamo=False,
     )
 

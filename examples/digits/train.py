@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from examples.training import export, save_samples, top1, train
+from examples.training import export, save_samples, shifted, top1, train
 
 FOLDER = Path(__file__).parent
 
@@ -38,7 +38,7 @@ def main() -> None:
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     learn, test = order[:1000], order[1000:]
     model = network()
-    train(model, images[learn], labels[learn], epochs=40)
+    train(model, images[learn], labels[learn], epochs=40, varied=shifted)
     print(f"top-1 on {len(test)} unseen images: {top1(model, images[test], labels[test]):.4f}")
     export(model, images[:1], FOLDER / "model.onnx")
     save_samples(FOLDER / "calibration.npz", images[learn[:300]])

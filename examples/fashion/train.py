@@ -1,9 +1,9 @@
 """Trains the benchmark's models on Fashion-MNIST (28×28 pixels, 10 classes; Debian package dataset-fashion-mnist).
 
-    python -m examples.fashion.train residual|transformer|recurrent [epochs]
+    python -m examples.fashion.train residual|depthwise|transformer|recurrent [epochs]
 
-writes residual.onnx (a small ResNet), transformer.onnx (patches of 4×4 pixels, encoder of 3 blocks) or recurrent.onnx
-(an LSTM over the image's rows).
+writes residual.onnx (a small ResNet), depthwise.onnx (a small MobileNet), transformer.onnx (patches of 4×4 pixels,
+encoder of 3 blocks) or recurrent.onnx (an LSTM over the image's rows).
 """
 
 import sys
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from examples.fashion.data import load
-from examples.training import export, top1, train
+from examples.training import export, shifted, top1, train
 
 FOLDER = Path(__file__).parent
 
@@ -39,6 +39,34 @@ def residual() -> nn.Module:
         nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
         Residual(32, 32, 1), Residual(32, 64, 2), Residual(64, 128, 2),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10),
+    )  # fmt: skip
+
+
+class Inverted(nn.Module):
+    """Widens by a 1×1 convolution, filters each channel by itself, narrows again; a shortcut where shapes agree.
+
+    M. Sandler et al., MobileNetV2, 2018, arXiv:1801.04381.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, widening: int = 4) -> None:
+        super().__init__()
+        wide = widening * inputs
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(),
+            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(),
+            nn.Conv2d(wide, outputs, 1, bias=False), nn.BatchNorm2d(outputs),
+        )  # fmt: skip
+        self.keeps = inputs == outputs and stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.keeps else self.body(x)
+
+
+def depthwise() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6(),
+        Inverted(32, 48, 1), Inverted(48, 48, 1), Inverted(48, 80, 2), Inverted(80, 80, 1), Inverted(80, 80, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(80, 10),
     )  # fmt: skip
 
 
@@ -95,6 +123,7 @@ class Recurrent(nn.Module):
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "residual": residual,
+    "depthwise": depthwise,
     "transformer": Transformer,
     "recurrent": Recurrent,
 }
@@ -104,7 +133,8 @@ def main(name: str, epochs: int = 4) -> None:
     torch.manual_seed(0)
     images, labels = (torch.from_numpy(array) for array in load("train"))
     model = NETWORKS[name]()
-    train(model, images, labels, epochs=epochs, learning_rate=2e-3 if name == "transformer" else 3e-3)
+    rate = 2e-3 if name == "transformer" else 3e-3
+    train(model, images, labels, epochs=epochs, learning_rate=rate, varied=shifted)
     test = (torch.from_numpy(array) for array in load("test"))
     print(f"{name}: top-1 on the 10,000 test images {top1(model, *test):.4f}")
     export(model, images[:1], FOLDER / f"{name}.onnx")
