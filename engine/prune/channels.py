@@ -33,6 +33,10 @@ class Channels:
         """These positions stay, and so does all that could only leave with them."""
         self.unite(ids, np.zeros_like(ids))
 
+    def all_roots(self) -> Ids:
+        """The channel of each id."""
+        return np.array([self._root(one) for one in range(len(self._parents))], np.int64)
+
     def roots(self, ids: Ids) -> Ids:
         """The channel of each position, named by its smallest id."""
         unique, places = np.unique(ids, return_inverse=True)

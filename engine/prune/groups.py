@@ -1,16 +1,18 @@
 """Which channels can leave, and which of them belong to the same layers."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
+from engine.graph import NO_INPUT, copied, drop_unused, replace_list
 from engine.measure.complexity import without_large_weights
 from engine.prune.channels import FROZEN, Ids
 from engine.prune.rules import NUMBERS, RULES
-from engine.prune.walk import Walk
+from engine.prune.walk import WHOLE, Walk
 
 FEWEST = 2  #: channels of a group, so that one can leave and one stays
 
@@ -34,18 +36,41 @@ class Group:
 
 
 def followed(model: onnx.ModelProto) -> Walk:
-    """Channels of a graph whose weights are initializers. The model gets the shapes that can be inferred."""
-    shaped = onnx.shape_inference.infer_shapes(without_large_weights(model), data_prop=True)
+    """Channels of a graph whose weights are initializers."""
+    plain = with_plain_lengths(_walked(model, {}))
     choices: dict[str, int] = {}
     while True:
-        walk = Walk(model, shaped.graph, RULES, NUMBERS, choices).run()
+        walk = _walked(plain, choices)
         blocked = [name for name, (ids, _) in walk.open_choices.items() if _free(walk, ids) < FEWEST]
         others = {name: choices.get(name, 0) + 1 for name in blocked}
         others = {name: choice for name, choice in others.items() if choice < walk.open_choices[name][1]}
         if not others:
             return walk
         choices |= others
-    return walk
+
+
+def _walked(model: onnx.ModelProto, choices: Mapping[str, int]) -> Walk:
+    shaped = onnx.shape_inference.infer_shapes(without_large_weights(model), data_prop=True)
+    return Walk(model, shaped.graph, RULES, NUMBERS, choices).run()
+
+
+def with_plain_lengths(walk: Walk) -> onnx.ModelProto:
+    """The graph with constants where it computed numbers from lengths that never vary.
+
+    So a scale of 1 / √width stays what it was in training, whatever becomes of the width.
+    """
+    model = copied(walk.model)
+    for node in model.graph.node:
+        for name in node.output:
+            values, axes, element = walk.known_numbers(name), walk.axes.get(name), walk.elements.get(name)
+            if values is not None and axes is not None and element in WHOLE:
+                dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
+                shaped = np.array(values, dtype).reshape([-1] * len(axes))
+                model.graph.initializer.append(numpy_helper.from_array(shaped, name))
+                node.output[0] = NO_INPUT
+    replace_list(model.graph.node, [node for node in model.graph.node if any(node.output)])
+    drop_unused(model)
+    return model
 
 
 def _free(walk: Walk, ids: Ids) -> int:

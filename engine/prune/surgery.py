@@ -1,6 +1,6 @@
 """Takes channels out of a graph: positions of weights, and the numbers in the graph that depended on them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,10 +21,12 @@ Mask = NDArray[np.bool_]
 class Surgery:
     walk: Walk
     removed: Ids
+    weights: Mapping[str, onnx.TensorProto]  #: what to cut instead of weights of the model
     model: onnx.ModelProto = field(init=False)
 
     def __post_init__(self) -> None:
-        changed = {name for name in self.walk.weights if self.is_changed(name)}
+        self._stays = ~np.isin(self.walk.channels.all_roots(), self.removed)
+        changed = {name for name in self.walk.weights if self.is_changed(name) or name in self.weights}
         self.model = copied(self.walk.model, without=changed)
         self._names = Names.of(self.walk.model)
         for name in self.walk.weights:
@@ -45,12 +47,17 @@ class Surgery:
     def is_changed(self, name: str) -> bool:
         return any(not self.stays(axis).all() for axis in self.axes(name))
 
+    def _matters(self, name: str) -> bool:
+        """Whether a tensor, or the lengths that it holds, are no longer what they were."""
+        behind = (number for number in self.walk.numbers.get(name, ()) if not isinstance(number, int))
+        return self.is_changed(name) or any(not self.stays(axis).all() for axis in behind)
+
     def size(self, axis: Axis) -> int | str | None:
         """How long an axis is now."""
         return int(self.stays(axis).sum()) if isinstance(axis, np.ndarray) else axis
 
     def _cut(self, name: str) -> onnx.TensorProto:
-        values = numpy_helper.to_array(self.walk.weights[name])
+        values = numpy_helper.to_array(self.weights.get(name, self.walk.weights[name]))
         for index, axis in enumerate(self.axes(name)):
             mask = self.stays(axis)
             if not mask.all():
@@ -64,7 +71,7 @@ class Surgery:
         graph = self.model.graph
         for node in graph.node:
             rewrite = REWRITES.get(node.op_type) if is_standard(node, node.op_type) else None
-            if rewrite and any(map(self.is_changed, (*node.input, *node.output))):
+            if rewrite and (any(map(self.is_changed, node.output)) or any(map(self._matters, node.input))):
                 rewrite(self, node)
         kept = [value for value in graph.value_info if not self.is_changed(value.name)]
         replace_list(graph.value_info, kept)
@@ -162,9 +169,9 @@ REWRITES: dict[str, Callable[[Surgery, onnx.NodeProto], None]] = {
 }
 
 
-def without(walk: Walk, removed: Ids) -> onnx.ModelProto:
-    """The model that was walked, without these channels."""
-    return Surgery(walk, removed).done()
+def without(walk: Walk, removed: Ids, weights: Mapping[str, onnx.TensorProto] | None = None) -> onnx.ModelProto:
+    """The model that was walked, without these channels; `weights` are taken instead of its own of the same names."""
+    return Surgery(walk, removed, weights or {}).done()
 
 
 def zeroed(walk: Walk, removed: Ids) -> onnx.ModelProto:
@@ -173,11 +180,11 @@ def zeroed(walk: Walk, removed: Ids) -> onnx.ModelProto:
     What reads a channel multiplies it by zero, so it does not matter that some of them are not zero themselves: the
     sigmoid of a bias of zero is one half. Where two activations are multiplied, what made them is zero as well.
     """
-    model = copied(walk.model, without=walk.weights)
+    model, gone = copied(walk.model, without=walk.weights), np.isin(walk.channels.all_roots(), removed)
     for name, weight in walk.weights.items():
         values = numpy_helper.to_array(weight).copy()
         for index, axis in enumerate(walk.axes[name] or ()):
-            gone = np.isin(walk.channels.roots(axis), removed) if isinstance(axis, np.ndarray) else np.zeros(1, bool)
-            np.moveaxis(values, index, 0)[gone] = 0
+            if isinstance(axis, np.ndarray):
+                np.moveaxis(values, index, 0)[gone[axis]] = 0
         model.graph.initializer.append(numpy_helper.from_array(values, name))
     return model

@@ -34,7 +34,8 @@ FLOATS = (
     onnx.TensorProto.BFLOAT16,
     onnx.TensorProto.DOUBLE,
 )
-SHAPED = ("Reshape", "Expand", "Resize", "ConstantOfShape")  #: take lengths as what they are
+WHOLE = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)  #: types of shapes
+SHAPED = ("Reshape", "Expand", "Resize", "ConstantOfShape", "Slice", "Split")  #: take lengths as what they are
 MOST_NUMBERS = 64  #: elements of a tensor that may hold a shape
 
 
@@ -71,19 +72,20 @@ class Walk:
     def __post_init__(self) -> None:
         graph = self.model.graph
         self.weights = {weight.name: weight for weight in graph.initializer}
-        self.declared = {name: known.shape for name, known in tensor_types(self.shaped).items()}
+        types = tensor_types(self.shaped)
+        self.declared = {name: known.shape for name, known in types.items()}
+        self.elements = {name: known.element for name, known in types.items()}
         for weight in graph.initializer:
             self.axes[weight.name] = [self._own(weight, size) for size in weight.dims]
             self._read_numbers(weight)
         for value in graph.input:
-            self.axes.setdefault(value.name, fixed(self.declared.get(value.name)))
+            self.axes.setdefault(value.name, fixed(value.name, self.declared.get(value.name)))
 
     def _own(self, weight: onnx.TensorProto, size: int) -> Ids:
         return self.channels.fresh(size) if size > 1 and weight.data_type in FLOATS else stay(size)
 
     def _read_numbers(self, weight: onnx.TensorProto) -> None:
-        whole = weight.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-        if whole and len(weight.dims) <= 1 and sum(weight.dims) <= MOST_NUMBERS:
+        if weight.data_type in WHOLE and len(weight.dims) <= 1 and sum(weight.dims) <= MOST_NUMBERS:
             self.numbers[weight.name] = [int(value) for value in numpy_helper.to_array(weight).ravel()]
 
     # ── the walk ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -120,7 +122,8 @@ class Walk:
         """All that the node touches stays."""
         for name in node.input:
             self.freeze_tensor(name)
-        return [fixed(self.declared.get(name)) for name in node.output]
+            self.freeze_numbers(name)
+        return [fixed(name, self.declared.get(name)) for name in node.output]
 
     # ── for rules ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -139,6 +142,17 @@ class Walk:
         if axes is None:
             raise Unfollowed
         return axes
+
+    def whole_numbers(self, node: onnx.NodeProto, index: int) -> list[int] | None:
+        """Values of an input that holds shapes or indices, as far as they are known."""
+        return self.known_numbers(node.input[index]) if index < len(node.input) else None
+
+    def known_numbers(self, name: str) -> list[int] | None:
+        """What a tensor of numbers holds; None where one of them may vary."""
+        numbers = self.numbers.get(name)
+        values = [value_of(number) for number in numbers or ()]
+        known = [value for value in values if isinstance(value, int)]
+        return known if numbers is not None and len(known) == len(values) else None
 
     def constant(self, node: onnx.NodeProto, index: int) -> np.ndarray | None:
         """Values of an input that is an initializer."""
@@ -169,8 +183,10 @@ class Walk:
 
     def sizes(self, name: str, count: int) -> Axes:
         """The last axes of a tensor as they are declared, none of which carries channels."""
-        shape = self.declared.get(name)
-        return [None] * count if shape is None or len(shape) < count else (fixed(shape) or [])[len(shape) - count :]
+        axes = fixed(name, self.declared.get(name)) or []
+        if len(axes) < count:
+            return [f"{name}[-{index}]" for index in range(count, 0, -1)]
+        return axes[len(axes) - count :]
 
 
 def stay(size: int) -> Ids:
@@ -178,15 +194,20 @@ def stay(size: int) -> Ids:
     return np.full(size, FROZEN, np.int64)
 
 
-def fixed(shape: Shape | None) -> Axes | None:
-    """Axes that stay as they are."""
-    return None if shape is None else [_fixed(size) for size in shape]
+def fixed(name: str, shape: Shape | None) -> Axes | None:
+    """Axes of a tensor that stay as they are; those of unknown length get a symbol of their own."""
+    return None if shape is None else [_fixed(size, f"{name}[{axis}]") for axis, size in enumerate(shape)]
 
 
-def _fixed(size: int | str | None) -> Axis:
+def _fixed(size: int | str | None, symbol: str) -> Axis:
     if isinstance(size, int):
-        return stay(size) if size >= 0 else None
-    return size if any(map(str.isalnum, size or "")) else None  # Paddle calls every open dimension “?”
+        return stay(size) if size >= 0 else symbol
+    return size if size and any(map(str.isalnum, size)) else symbol  # Paddle calls every open dimension “?”
+
+
+def value_of(number: Number) -> int | str | None:
+    """The number, or the symbol that stands for it."""
+    return number if isinstance(number, int) else length(number)
 
 
 def length(axis: Axis) -> int | str | None:

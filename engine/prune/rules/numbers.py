@@ -7,7 +7,7 @@ import onnx
 
 from engine.graph import attribute
 from engine.prune.rules.parts import slices
-from engine.prune.walk import Axes, Number, Rule, Unfollowed, Walk, length, stay
+from engine.prune.walk import WHOLE, Axes, Number, Rule, Unfollowed, Walk, stay, value_of
 
 Numbers = list[Number]
 NumberRule = Callable[[Walk, onnx.NodeProto], Numbers | None]
@@ -30,6 +30,10 @@ def lengths(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
 def kept(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
     """The same elements, whatever the axes."""
     return walk.numbers.get(node.input[0])
+
+
+def cast(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
+    return kept(walk, node) if attribute(node, "to", 0) in WHOLE else None
 
 
 def picked(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
@@ -58,7 +62,7 @@ def joined(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
 
 
 def computed(operator: Callable[[int, int], int]) -> NumberRule:
-    """Arithmetic on plain numbers and on lengths of axes that stay."""
+    """Arithmetic on numbers, element by element."""
 
     def rule(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
         one, other = (walk.numbers.get(name) for name in node.input)
@@ -66,17 +70,14 @@ def computed(operator: Callable[[int, int], int]) -> NumberRule:
             return None
         for name in node.input:
             walk.freeze_numbers(name)
-        pairs = [(length_of(first), length_of(second)) for first, second in zip(one, other, strict=True)]
-        return [
-            operator(first, second) if isinstance(first, int) and isinstance(second, int) else None
-            for first, second in pairs
-        ]
+        return [_computed(operator, first, second) for first, second in zip(one, other, strict=True)]
 
     return rule
 
 
-def length_of(number: Number) -> int | str | None:
-    return number if isinstance(number, int) else length(number)
+def _computed(operator: Callable[[int, int], int], first: Number, second: Number) -> Number:
+    one, other = value_of(first), value_of(second)
+    return operator(one, other) if isinstance(one, int) and isinstance(other, int) else None
 
 
 def _divided(one: int, other: int) -> int:
@@ -85,8 +86,9 @@ def _divided(one: int, other: int) -> int:
 
 SHAPE: dict[str, Rule] = {"Shape": shape}
 NUMBERS: dict[str, NumberRule] = {
-    **dict.fromkeys(("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"), kept),
+    **dict.fromkeys(("Identity", "Reshape", "Squeeze", "Unsqueeze"), kept),
     "Add": computed(lambda one, other: one + other),
+    "Cast": cast,
     "Concat": joined,
     "Div": computed(_divided),
     "Gather": picked,

@@ -35,9 +35,9 @@ def split(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
 
 
 def split_sizes(walk: Walk, node: onnx.NodeProto, size: int) -> list[int]:
-    sizes = walk.constant(node, 1)
+    sizes = walk.whole_numbers(node, 1)
     if sizes is not None:
-        return [int(one) for one in sizes]
+        return sizes
     if len(node.input) > 1 and node.input[1]:
         raise Unfollowed
     part = -(-size // len(node.output))
@@ -59,20 +59,19 @@ def slice_(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
 
 def slices(walk: Walk, node: onnx.NodeProto, rank: int) -> list[tuple[int, int, int, int]]:
     """Axis, start, end and step of each axis that is cut."""
-    given = [walk.constant(node, index) for index in range(1, len(node.input))]
-    if len(given) < 2 or given[0] is None or given[1] is None:
+    starts, ends = walk.whole_numbers(node, 1), walk.whole_numbers(node, 2)
+    if starts is None or ends is None:
         raise Unfollowed
-    starts, ends = given[0], given[1]
-    axes = _or_default(given, 2, np.arange(len(starts)), node)
-    steps = _or_default(given, 3, np.ones(len(starts), np.int64), node)
+    axes = _or_default(walk, node, 3, list(range(len(starts))))
+    steps = _or_default(walk, node, 4, [1] * len(starts))
     columns = zip(axes, starts, ends, steps, strict=True)
-    return [(int(axis) % rank, int(start), int(end), int(step)) for axis, start, end, step in columns]
+    return [(axis % rank, start, end, step) for axis, start, end, step in columns]
 
 
-def _or_default(given: list[np.ndarray | None], index: int, default: np.ndarray, node: onnx.NodeProto) -> np.ndarray:
-    if index >= len(given) or not node.input[index + 1]:
+def _or_default(walk: Walk, node: onnx.NodeProto, index: int, default: list[int]) -> list[int]:
+    if index >= len(node.input) or not node.input[index]:
         return default
-    values = given[index]
+    values = walk.whole_numbers(node, index)
     if values is None:
         raise Unfollowed
     return values

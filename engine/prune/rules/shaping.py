@@ -9,7 +9,7 @@ from engine.graph import attribute
 from engine.prune.channels import Ids
 from engine.prune.rules.normalization import axes_of
 from engine.prune.rules.pointwise import broadcast
-from engine.prune.walk import Axes, Axis, Number, Rule, Unfollowed, Walk, length, stay
+from engine.prune.walk import Axes, Axis, Number, Rule, Unfollowed, Walk, length, stay, value_of
 
 Size = int | str | None
 
@@ -105,6 +105,7 @@ def reshape(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
         raise Unfollowed
     before = [length(axis) for axis in x]
     after = resolved(before, wanted, copies_zero=not attribute(node, "allowzero", 0))
+    after = [f"{node.output[0]}[{index}]" if size is None else size for index, size in enumerate(after)]
     out: Axes = []
     for piece in pieces(before, after):
         out += _piece(walk, node, x[piece.before], after[piece.after], sound=piece.sound)
@@ -115,7 +116,7 @@ def reshape(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
 
 def resolved(before: list[Size], wanted: list[Number], *, copies_zero: bool) -> list[Size]:
     """The shape that comes out: zeros are copied, and what -1 stands for is what the others leave."""
-    sizes: list[Size] = [number if isinstance(number, int) else length(number) for number in wanted]
+    sizes: list[Size] = [value_of(number) for number in wanted]
     if copies_zero:
         sizes = [before[index] if size == 0 else size for index, size in enumerate(sizes)]
     if -1 not in sizes:

@@ -5,7 +5,7 @@ import onnx
 
 from engine.graph import attribute
 from engine.prune.rules.layers import ids_of, tie
-from engine.prune.walk import Axes, Axis, Number, Rule, Unfollowed, Walk, length, stay
+from engine.prune.walk import Axes, Axis, Number, Rule, Unfollowed, Walk, length, stay, value_of
 
 POOLS = ["AveragePool", "MaxPool", "LpPool"]
 GLOBAL_POOLS = ["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"]
@@ -59,7 +59,7 @@ def _is_length_of(walk: Walk, number: Number, axis: Axis) -> bool:
             walk.freeze(number)
         return same or len(number) == len(axis)
     size = length(axis)
-    return size is not None and isinstance(number, int | str) and number == size
+    return size is not None and value_of(number) == size
 
 
 def depth_to_space(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:

@@ -1,0 +1,73 @@
+"""How much each channel matters, as one number per channel that compares inside of a group.
+
+    magnitude     Σ over weights  |W_c|² / mean |W|²           W_c the slice of a weight that belongs to the channel
+    activations   Σ over readers  Var[x_c] |W_c|² / Σ          the share of a layer's output power that the channel brings
+
+Magnitude needs no data (Li et al. 2017; over all weights of a group as DepGraph, Fang et al. 2023). What a channel brings
+to the layers that read it is asked by the other: a large weight matters little where the channel hardly changes, and
+what never changes can go into a bias (He et al. 2017, Luo et al. 2017 ask the same by reconstruction).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from engine.prune.moments import Key, Moments, key_of
+from engine.prune.walk import FLOATS, Reader, Walk
+
+Scores = NDArray[np.float64]  #: one for each id; those of channels count
+
+
+def magnitudes(walk: Walk) -> Scores:
+    """Squared norms of all slices of weights, each weight counting the same."""
+    scores, roots = np.zeros(len(walk.channels)), walk.channels.all_roots()
+    for name, weight in walk.weights.items():
+        if weight.data_type not in FLOATS or sum(size > 1 for size in weight.dims) < 2:
+            continue
+        squares = numpy_helper.to_array(weight).astype(np.float64) ** 2
+        for axis, ids in enumerate(walk.axes[name] or ()):
+            if isinstance(ids, np.ndarray) and roots[ids].any():
+                norms = np.moveaxis(squares, axis, 0).reshape(len(ids), -1).sum(1)
+                np.add.at(scores, roots[ids], norms / (norms.mean() or 1))
+    return scores
+
+
+def contributions(walk: Walk, seen: Mapping[Key, Moments], *, centred: bool) -> Scores:
+    """What channels bring to the outputs of the layers that read them; `centred` where biases take the means."""
+    scores, roots = np.zeros(len(walk.channels)), walk.channels.all_roots()
+    for reader in walk.readers:
+        if key_of(reader) not in seen:
+            continue
+        found = seen[key_of(reader)]
+        power = found.power - found.mean**2 if centred else found.power
+        brought = np.maximum(power, 0) * weight_norms(walk, reader)
+        ids = (walk.axes[reader.tensor] or [])[reader.axis]
+        np.add.at(scores, roots[ids], brought / (brought.sum() or 1))
+    return scores
+
+
+def weight_norms(walk: Walk, reader: Reader) -> NDArray[np.float64]:
+    """Squared norm of what a reader multiplies each channel with."""
+    weight = numpy_helper.to_array(walk.weights[reader.weight]).astype(np.float64)
+    squares = np.moveaxis(weight**2, reader.weight_axis, 0)
+    if reader.groups == 1:
+        return squares.reshape(len(squares), -1).sum(1)
+    inside = squares.reshape(len(squares), reader.groups, -1).sum(2)  # a group of outputs reads its own channels
+    return inside.T.ravel()
+
+
+def dead(walk: Walk, seen: Mapping[Key, Moments]) -> set[int]:
+    """Channels that bring nothing to any layer: always zero on the samples, or read with weights of zero."""
+    roots = walk.channels.all_roots()
+    alive = {int(root) for axis in walk.mixed if isinstance(axis, np.ndarray) for root in roots[axis]}
+    silent: set[int] = set()
+    for reader in walk.readers:
+        ids = (walk.axes[reader.tensor] or [])[reader.axis]
+        if key_of(reader) not in seen or not isinstance(ids, np.ndarray):
+            continue
+        is_silent = seen[key_of(reader)].power * weight_norms(walk, reader) == 0
+        silent |= set(roots[ids[is_silent]].tolist())
+        alive |= set(roots[ids[~is_silent]].tolist())
+    return silent - alive
