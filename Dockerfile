@@ -9,12 +9,16 @@ COPY app app
 COPY engine engine
 COPY strop strop
 COPY workers workers
-RUN /opt/strop/bin/pip install --no-cache-dir --constraint constraints.txt '.[all]'
+RUN /opt/strop/bin/pip install --no-cache-dir --constraint constraints.txt '.[server,engine,postgres]'
+
+# A worker also trains; torch comes without CUDA.
+FROM build AS build-worker
+RUN /opt/strop/bin/pip install --no-cache-dir --constraint constraints.txt \
+    --extra-index-url https://download.pytorch.org/whl/cpu '.[all]'
 
 FROM python:3.11-slim-bookworm AS runtime
 RUN useradd --create-home --uid 10001 strop \
     && install -d -o strop -g strop /var/lib/strop
-COPY --from=build /opt/strop /opt/strop
 ENV PATH=/opt/strop/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \
@@ -24,6 +28,7 @@ WORKDIR /var/lib/strop
 VOLUME /var/lib/strop
 
 FROM runtime AS api
+COPY --from=build /opt/strop /opt/strop
 ENV STROP_HOST=0.0.0.0 STROP_PORT=8000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
@@ -32,6 +37,7 @@ CMD ["uvicorn", "--factory", "app.main:create_app_from_environment", "--host", "
 
 # The same code with the engine's queue named in STROP_QUEUE.
 FROM runtime AS worker
+COPY --from=build-worker /opt/strop /opt/strop
 ENV STROP_QUEUE=cpu REMAP_SIGTERM=SIGQUIT
 HEALTHCHECK NONE
 CMD ["sh", "-c", "exec celery -A workers.celery_app worker -Q \"$STROP_QUEUE\""]
