@@ -33,7 +33,10 @@ ERRORS = (
 LONGEST_MESSAGE = 400
 NO_KERNEL = "Could not find an implementation"  #: what it says of an operator in a type or version that it lacks
 NO_KERNEL_REMEDY = "Export the model in float32, or for another opset: it has no kernel for this operator as it stands."
+NO_LOCALE = "Failed to construct locale"  #: of a StringNormalizer, which wants en_US.UTF-8 unless it says otherwise
+NO_LOCALE_REMEDY = "Install this locale on the machine that runs Strop; on Debian: the package locales, and localedef."
 INVALID_REMEDY = "Check the model with onnx.checker.check_model, or export it for another opset."
+REMEDIES = {NO_KERNEL: NO_KERNEL_REMEDY, NO_LOCALE: NO_LOCALE_REMEDY}  #: by what ONNX Runtime says
 RELATIVE_TOLERANCE = 1e-3
 
 
@@ -43,8 +46,8 @@ def check_loads(path: Path) -> None:
         _plain_session(path)
     except ERRORS as error:
         detail = f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {reason(error)}"
-        remedy = NO_KERNEL_REMEDY if NO_KERNEL in str(error) else INVALID_REMEDY
-        raise ModelRejected("model_does_not_load", detail, remedy) from error
+        remedies = (remedy for words, remedy in REMEDIES.items() if words in str(error))
+        raise ModelRejected("model_does_not_load", detail, next(remedies, INVALID_REMEDY)) from error
 
 
 def same_outputs(first: Path, second: Path, samples: Samples) -> bool:

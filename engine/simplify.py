@@ -14,7 +14,7 @@ import onnx_ir.passes.common as passes
 from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.rules import common as rules
 
-from engine.graph import all_graphs, freeze_weights, opset, replace_list, subgraphs
+from engine.graph import all_graphs, copied, freeze_weights, opset, replace_list, subgraphs
 
 ROUNDS = 2
 LARGEST_FOLDED_INPUT = 8192
@@ -67,13 +67,32 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto | None:
     if freeze_weights(model):
         model.ir_version = max(model.ir_version, LOWEST_IR_VERSION)
     try:
-        graph = onnx_ir.from_proto(model)
+        graph = onnx_ir.from_proto(_without_map_types(model))
         _optimize(graph, [rule for lowest, some in RULES.items() if lowest <= opset(model) for rule in some])
         result = onnx_ir.to_proto(graph)
     except FAILURES:
         return None
     _restore_interface(result, model)
     return result if _knows_its_operators(result) or not _knows_its_operators(model) else None
+
+
+def _without_map_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, or a copy in which maps have no type, since the optimizer's representation has none for them."""
+    declared = [*model.graph.output, *model.graph.value_info]
+    if not any(_holds_map(value.type) for value in declared):
+        return model
+    copy = copied(model)
+    for value in (*copy.graph.output, *copy.graph.value_info):
+        if _holds_map(value.type):
+            value.ClearField("type")
+    return copy
+
+
+def _holds_map(kind: onnx.TypeProto) -> bool:
+    which = kind.WhichOneof("value")
+    if which in ("sequence_type", "optional_type"):
+        return _holds_map(getattr(kind, which).elem_type)
+    return which == "map_type"
 
 
 def has_sparse_weights(model: onnx.ModelProto) -> bool:

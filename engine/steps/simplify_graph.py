@@ -26,7 +26,8 @@ def refuse(model: onnx.ModelProto) -> str | None:
 
 def run(step: SimplifyGraph, model: Path, context: StepContext) -> list[Variant] | Skipped:
     """One simpler file, or the reason why there is none."""
-    from engine.simplify import simplified  # its libraries take a second to import, and inspection needs none of them
+    # its libraries take a second to import, and inspection needs none of them
+    from engine.simplify import has_sparse_weights, simplified
 
     before = load(model)
     reason = refuse(before)
@@ -35,7 +36,8 @@ def run(step: SimplifyGraph, model: Path, context: StepContext) -> list[Variant]
     old_operators, old_weights, old_size = operators(before), len(before.graph.initializer), model.stat().st_size
     after = simplified(before)
     if after is None:
-        return Skipped("the simplifier does not know an operator of this graph, or its weights are sparse")
+        sparse = has_sparse_weights(before)
+        return Skipped("its weights are sparse" if sparse else "the simplifier cannot read an operator of this graph")
     if operators(after) == old_operators and len(after.graph.initializer) >= old_weights:
         return Skipped("the graph has nothing to fold, fuse or drop")
     path = save(after, context.folder / "simplified.onnx")

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.errors import DataRejected, ModelRejected
+from engine.graph import save
 from engine.inspect import inspect_dataset, inspect_model
 from engine.recipe import QuantizeDynamic
 from engine.report import ModelSummary
@@ -168,6 +169,15 @@ def test_models_that_do_not_load_are_refused_with_the_runtimes_reason(fault: str
     assert error.code == "model_does_not_load"
     assert str(tmp_path) not in error.detail
     assert "onnxruntime/" not in error.detail
+
+
+def test_a_locale_that_is_not_installed_is_asked_for(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]> text (string[N] x) => (string[N] y) {
+        y = StringNormalizer <case_change_action = "LOWER", locale = "xx_XX.UTF-8"> (x)
+    }""")
+    error = refusal(save(model, tmp_path / "model.onnx"), tmp_path / "work")
+    assert "xx_XX.UTF-8" in error.detail
+    assert "Install this locale" in error.remedy
 
 
 # ── bundles ──────────────────────────────────────────────────────────────────────────────────────────────────────────

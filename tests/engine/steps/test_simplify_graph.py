@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
-from engine.graph import ONNX_DOMAINS, load
+from engine.graph import ONNX_DOMAINS, load, save
 from engine.recipe import QuantizeStatic, SimplifyGraph
 from engine.steps import Skipped
 from tests.engine.steps.outcome import made_up, outputs, run, session, variants
@@ -46,6 +47,21 @@ def test_only_standard_operators_are_written(tmp_path: Path) -> None:
     assert isinstance(outcome, Skipped) or all(
         node.domain in ONNX_DOMAINS for variant in outcome for node in load(variant.path).graph.node
     )
+
+
+def test_a_classifier_that_gives_its_probabilities_as_maps_is_simplified(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]>
+        maps (float[N,3] x) => (seq(map(int64, float)) y) {
+        i = Identity (x)
+        s = Softmax (i)
+        y = ai.onnx.ml.ZipMap <classlabels_int64s = [5, 6, 7]> (s)
+    }""")
+    path = save(model, tmp_path / "model.onnx")
+    (variant,) = variants(SimplifyGraph(), path, tmp_path / "out")
+    assert "Identity" not in _operators(variant.path)
+    assert load(variant.path).graph.output == model.graph.output
+    x = np.ones((1, 3), np.float32)
+    assert session(variant.path).run(None, {"x": x}) == session(path).run(None, {"x": x})
 
 
 def test_initializers_listed_as_inputs_become_constants(tmp_path: Path) -> None:
