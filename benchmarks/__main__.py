@@ -1,4 +1,6 @@
-"""`python -m benchmarks [models] [calibration] [service] [zoo]`: what Strop is worth, what it costs. Writes bench.json.
+"""What Strop is worth, and what it costs. Prints tables, and writes bench.json.
+
+    python -m benchmarks [models] [calibration] [ablation] [service] [zoo]
 
 The zoo takes half an hour and packages of its own, so it runs only where it is named.
 """
@@ -8,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import calibration, service
+from benchmarks import ablation, calibration, service
 from benchmarks.models import run as models
 from benchmarks.table import Row, show
 from benchmarks.zoo import run as zoo
@@ -16,10 +18,11 @@ from benchmarks.zoo import run as zoo
 PARTS: dict[str, Callable[[], list[Row]]] = {
     "models": models.run,
     "calibration": calibration.run,
+    "ablation": ablation.run,
     "service": service.run,
     "zoo": zoo.run,
 }
-UNASKED = ("models", "calibration", "service")
+UNASKED = ("models", "calibration", "ablation", "service")
 
 
 def main(names: list[str]) -> None:

@@ -9,7 +9,8 @@ anywhere. Does not pay where layers are small or depthwise, and costs accuracy w
 Which format is best is not known before it is measured, so what is `auto` is chosen by looking:
 
     1  formats     signs, ranges and scales, each timed beside the original and compared with it on calibration data
-    2  refinement  of the fastest ones: the calibration, then each remedy that brings the outputs nearer to the original
+    2  refinement  of the fastest ones: the calibration, each remedy that brings the outputs nearer to the original, and
+                   the calibration again where one did
     3  mixed       where the limit is missed, the layers that cost most accuracy for least time go back to float, and
                    those that 8 bits make slower do in any case
 
@@ -104,16 +105,21 @@ class _Search:
 
     def _refined(self, leader: _File) -> _File:
         """The same format with the calibration, the remedies and the layout that serve it best."""
-        best = leader
-        if self.step.calibration is Calibration.AUTO:
-            methods = [method for method in CALIBRATIONS if method is not leader.step.calibration]
-            best = self._truest(best, [{"calibration": method} for method in methods])
+        best = calibrated = self._calibrated(leader)
         for remedy in REMEDIES:
             if getattr(self.step, remedy) == "auto" and self.workshop.can(remedy, best.step):
                 best = self._truest(best, [{remedy: True}])
+        if best is not calibrated:  # other values, other ranges
+            best = self._calibrated(best)
         if self.step.layout is Layout.AUTO:
             best = self._faster(best, self._write(best.step.model_copy(update={"layout": Layout.QOPERATOR})))
         return best
+
+    def _calibrated(self, best: _File) -> _File:
+        if self.step.calibration is not Calibration.AUTO:
+            return best
+        methods = [method for method in CALIBRATIONS if method is not best.step.calibration]
+        return self._truest(best, [{"calibration": method} for method in methods])
 
     def _truest(self, best: _File, changes: Sequence[dict[str, object]]) -> _File:
         """The variant, or what becomes of it under the change that brings its outputs nearest to the original's."""
