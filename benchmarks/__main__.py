@@ -18,6 +18,7 @@ from benchmarks.zoo import run as zoo
 PARTS: dict[str, Callable[[], list[Row]]] = {
     "models": models.run,
     "calibration": calibration.run,
+    "training": training.run,
     "ablation": ablation.run,
     "service": service.run,
     "zoo": zoo.run,

@@ -1,6 +1,7 @@
 """Element types and values: between ONNX, NumPy and torch.
 
-torch has no 4-bit types, so those are held in 8 bits; strings are held as NumPy arrays of objects.
+torch has no types of fewer than 8 bits, so integers of these are held in 8 bits and 4-bit floats as float32; strings
+are held as NumPy arrays of objects.
 """
 
 from collections.abc import Callable
@@ -33,6 +34,7 @@ DTYPES: dict[int, torch.dtype] = {
     TensorProto.FLOAT8E5M2: torch.float8_e5m2,
     TensorProto.FLOAT8E5M2FNUZ: torch.float8_e5m2fnuz,
     TensorProto.FLOAT8E8M0: torch.float8_e8m0fnu,
+    TensorProto.FLOAT4E2M1: torch.float32,
     TensorProto.INT4: torch.int8,
     TensorProto.UINT4: torch.uint8,
     TensorProto.INT2: torch.int8,
@@ -51,6 +53,7 @@ BITS = {
 }
 #: NumPy types of fewer than 8 bits, and the type that holds them here
 NARROW = {
+    np.dtype(ml_dtypes.float4_e2m1fn): np.float32,
     np.dtype(ml_dtypes.int4): np.int8,
     np.dtype(ml_dtypes.uint4): np.uint8,
     np.dtype(ml_dtypes.int2): np.int8,

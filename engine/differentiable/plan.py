@@ -9,6 +9,7 @@ import onnx
 import torch
 
 from engine.differentiable.elements import FLOATS, tensor_of, to_numpy
+from engine.differentiable.fuse import fused
 from engine.differentiable.known import UnsupportedOperator, described, key_of
 from engine.differentiable.program import ABSENT, UNREAD, Program, Step
 from engine.differentiable.registry import OPERATORS, Body, Node, Operator
@@ -64,10 +65,10 @@ class Scope:
         self.types = tensor_types(graph)
         self.keys: dict[str, str] = {}  #: names of weights, as this graph and as the whole model knows them
 
-    def plan(self, outputs: list[str]) -> Program:
+    def plan(self, outputs: Sequence[str]) -> Program:
         """Plan all nodes."""
         self.program.inputs = [self.fresh(value.name) for value in self.graph.input if value.name not in self.stored]
-        for node in self.graph.node:
+        for node in fused(self.graph, outputs):
             self._add(node)
         self.program.outputs = [self.slot(name) for name in outputs]
         self.whole.programs.append(self.program)

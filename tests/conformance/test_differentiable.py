@@ -1,7 +1,8 @@
 """ONNX's own tests of operators, through the differentiable graph, with the tolerances of that suite.
 
 `differentiable.txt` lists each case that does not pass, with the reason: an unlisted one must pass, a listed one must
-not. To write the list anew: `python -m tests.conformance.test_differentiable`.
+not, unless it is a matter of rounding, which other processors do otherwise. What the list should be now:
+`python -m tests.conformance.test_differentiable`.
 """
 
 import sys
@@ -22,6 +23,7 @@ from engine.differentiable.elements import NARROW, to_numpy, to_torch
 from tests.conformance.cases import node_cases
 
 LIST = Path(__file__).with_name("differentiable.txt")
+ROUNDING = "rounding: "
 PARTS = 12
 BFLOAT16_TOLERANCE = 2**-6  #: two units in the last place
 pytestmark = [
@@ -40,7 +42,9 @@ def listed() -> dict[str, str]:
 def test_every_case_passes_or_is_listed_with_its_reason(part: int) -> None:
     names = sorted(node_cases())[part::PARTS]
     failed = {name for name in names if failure(node_cases()[name])}
-    assert failed == listed().keys() & set(names)
+    known = {name: reason for name, reason in listed().items() if name in names}
+    assert not failed - known.keys()
+    assert not {name for name, reason in known.items() if not reason.startswith(ROUNDING)} - failed
 
 
 def test_most_cases_pass_and_each_that_does_not_has_a_reason() -> None:
@@ -51,6 +55,7 @@ def test_most_cases_pass_and_each_that_does_not_has_a_reason() -> None:
 
 def failure(case: TestCase) -> str | None:
     """What is wrong with the outputs, in one line; None where nothing is."""
+    torch.manual_seed(0)
     try:
         graph = DifferentiableGraph(case.model)
         for inputs, expected in case.data_sets:

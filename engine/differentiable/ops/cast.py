@@ -2,13 +2,12 @@
 
 import math
 
-import numpy as np
 import onnx
 import torch
 from onnx import TensorProto
 from torch import Tensor
 
-from engine.differentiable.elements import BITS, DTYPES, dtype_of
+from engine.differentiable.elements import BITS, dtype_of
 from engine.differentiable.registry import Compute, Node, operator
 
 #: bits of the types that are held in 8
@@ -23,26 +22,30 @@ def cast(node: Node) -> Compute:
     dtype = dtype_of(element)
     if dtype is None:
         raise node.refuse(f"torch has no element type {TensorProto.DataType.Name(element)}")
-    if element in NARROW_BITS:
-        return narrowing(NARROW_BITS[element], dtype)
-    return converting(dtype, saturate=bool(node.attribute("saturate", 1)))
+    return _to(element, dtype, node)
 
 
 @operator("CastLike")
 def cast_like(node: Node) -> Compute:
     """To the element type of the second input."""
-    saturate = bool(node.attribute("saturate", 1))
     element = node.element(1)
+    dtype = dtype_of(element)
+    if dtype is not None:
+        convert = _to(element, dtype, node)
+        return lambda x, _: convert(x)
+    if element != TensorProto.UNDEFINED:
+        raise node.refuse(f"torch has no element type {TensorProto.DataType.Name(element)}")
+    return lambda x, like: converting(like.dtype)(x)
+
+
+def _to(element: int, dtype: torch.dtype, node: Node) -> Compute:
     if element in NARROW_BITS:
-        narrow = narrowing(NARROW_BITS[element], DTYPES[element])
-        return lambda x, _: narrow(x)
-
-    def compute(x: Tensor, like: Tensor) -> Tensor:
-        if isinstance(like, np.ndarray):
-            raise NotImplementedError("a cast to strings")
-        return converting(like.dtype, saturate=saturate)(x)
-
-    return compute
+        return narrowing(NARROW_BITS[element], dtype)
+    if element == TensorProto.FLOAT4E2M1:
+        return four_bit_float
+    if element == TensorProto.FLOAT8E8M0:
+        return rounding_to_power(node.attribute("round_mode", "up"))
+    return converting(dtype, saturate=bool(node.attribute("saturate", 1)))
 
 
 def converting(dtype: torch.dtype, *, saturate: bool = True) -> Compute:
@@ -65,6 +68,26 @@ def narrowing(bits: int, dtype: torch.dtype) -> Compute:
     def compute(x: Tensor) -> Tensor:
         whole = torch.trunc(x.to(torch.float32)).to(torch.int32)
         return (torch.remainder(whole - low, size) + low).to(dtype)
+
+    return compute
+
+
+def four_bit_float(x: Tensor) -> Tensor:
+    """The nearest of 0, 0.5, 1, 1.5, 2, 3, 4 and 6, with a sign; of two as near the one with an even code."""
+    x = torch.clamp(x.to(torch.float32).nan_to_num(), -6, 6)
+    spacing = torch.where(x.abs() < 2, 0.5, torch.where(x.abs() < 4, 1.0, 2.0))
+    return torch.round(x / spacing) * spacing
+
+
+def rounding_to_power(mode: str) -> Compute:
+    """A cast to float8_e8m0fnu, which holds powers of two: up, down, or to the nearest."""
+    enough = {"up": 1, "nearest": 1 << 22, "down": 1 << 23}[mode]  # mantissas from here on go to the next power
+
+    def compute(x: Tensor) -> Tensor:
+        bits = x.to(torch.float32).view(torch.int32)
+        exponent = (bits >> 23 & 0xFF) + ((bits & 0x7FFFFF) >= enough)
+        exponent = torch.where(torch.isfinite(x), exponent.clamp(max=254), 255)
+        return exponent.to(torch.uint8).view(torch.float8_e8m0fnu)
 
     return compute
 

@@ -160,6 +160,8 @@ def clip(node: Node) -> Compute:
     least, most = _limit(node, "min", 1), _limit(node, "max", 2)
     if (node.has(1) and least is None) or (node.has(2) and most is None):
         return _clamped
+    if least is not None and most is not None and least <= most:
+        return lambda x, *_: functional.hardtanh(x, least, most) if x.is_floating_point() else _clamped(x, least, most)
     return lambda x, *_: _clamped(x, least, most)
 
 

@@ -44,7 +44,7 @@ class Levels:
     def of(cls, element: int, node: Node) -> "Levels":
         """The levels of an ONNX element type."""
         dtype = dtype_of(element)
-        if dtype is None:
+        if dtype is None or element == TensorProto.FLOAT4E2M1:
             raise node.refuse(f"torch has no element type {TensorProto.DataType.Name(element)}")
         if element in NARROW:
             return cls(dtype, *NARROW[element])
