@@ -1,6 +1,6 @@
 """What Strop is worth, and what it costs. Prints tables, and writes bench.json.
 
-    python -m benchmarks [models] [calibration] [ablation] [service] [zoo]
+    python -m benchmarks [models] [calibration] [training] [ablation] [service] [zoo]
 
 The zoo takes half an hour and packages of its own, so it runs only where it is named.
 """

@@ -5,6 +5,7 @@ time, so that what else the machine does hits both alike; the figure is the medi
 interval.
 """
 
+import itertools
 import random
 import tempfile
 import time
@@ -56,7 +57,7 @@ def _without_norms(network: nn.Module) -> nn.Module:
     """Batch normalizations folded into the convolutions before them, as an exporter leaves them."""
     for module in network.modules():
         if isinstance(module, nn.Sequential):
-            for place, (first, second) in enumerate(zip(module[:-1], module[1:], strict=True)):
+            for place, (first, second) in enumerate(itertools.pairwise(module)):
                 if isinstance(second, nn.BatchNorm2d):
                     module[place], module[place + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
     return network
