@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import ablation, calibration, service
+from benchmarks import ablation, calibration, service, training
 from benchmarks.models import run as models
 from benchmarks.table import Row, show
 from benchmarks.zoo import run as zoo
@@ -23,7 +23,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "service": service.run,
     "zoo": zoo.run,
 }
-UNASKED = ("models", "calibration", "ablation", "service")
+UNASKED = ("models", "calibration", "training", "ablation", "service")
 
 
 def main(names: list[str]) -> None:
