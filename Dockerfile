@@ -17,6 +17,12 @@ RUN /opt/strop/bin/pip install --no-cache-dir --constraint constraints.txt \
     --extra-index-url https://download.pytorch.org/whl/cpu '.[all]'
 
 FROM python:3.11-slim-bookworm AS runtime
+# The locale that StringNormalizer asks for, in models that read text. The release of Debian decides its version.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends locales \
+    && localedef --inputfile en_US --charmap UTF-8 en_US.UTF-8 \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 10001 strop \
     && install -d -o strop -g strop /var/lib/strop
 ENV PATH=/opt/strop/bin:$PATH \
