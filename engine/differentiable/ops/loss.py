@@ -16,6 +16,7 @@ NEVER = -100  #: a label that no class has
 @operator("NegativeLogLikelihoodLoss")
 def negative_log_likelihood_loss(node: Node) -> Compute:
     ignored, reduction = node.attribute("ignore_index", NEVER), node.attribute("reduction", "mean")
+    node.constant(2)  # the weights of the classes are settings
 
     def loss(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
         return F.nll_loss(scores, labels.long(), weight, ignore_index=ignored, reduction=reduction)
@@ -26,6 +27,7 @@ def negative_log_likelihood_loss(node: Node) -> Compute:
 @operator("SoftmaxCrossEntropyLoss")
 def softmax_cross_entropy_loss(node: Node) -> Compute:
     ignored, reduction = node.attribute("ignore_index", NEVER), node.attribute("reduction", "mean")
+    node.constant(2)  # the weights of the classes are settings
 
     def loss(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         logarithms = torch.log_softmax(scores, dim=1)

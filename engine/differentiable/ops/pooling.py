@@ -215,7 +215,7 @@ def roi_align(node: Node) -> Compute:
 
 def _sampled(start: Tensor, span: Tensor, parts: int, samples: int, size: int) -> tuple[Tensor, Tensor]:
     """Two neighbours on an axis for each sample, and what each counts for: (samples, 2) twice."""
-    each = samples or max(math.ceil(float(span) / parts), 1)
+    each = samples or max(math.ceil(float(span.detach()) / parts), 1)
     steps = (torch.arange(parts * each, device=start.device) + 0.5) / each
     places = start + steps.to(start.dtype) * span / parts
     inside = ((places >= -1) & (places <= size)).to(start.dtype)

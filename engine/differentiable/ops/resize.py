@@ -2,8 +2,8 @@
 
     y[i] = Σ_j w[i, j] x[j],   w from the distance of j to the place of i in x                one axis after the other
 
-A place is found in 32 bits as ONNX Runtime does, so that ties fall on the same side. Nearest neighbours are picked, the
-rest is a product with a small matrix for each axis; what torch's kernels compute exactly goes to them.
+A place is found in 32 bits, and corners are aligned by whole sizes, as ONNX Runtime does. Nearest neighbours are picked,
+the rest is a product with a small matrix for each axis; what torch's kernels compute exactly goes to them.
 """
 
 import math
@@ -209,18 +209,18 @@ def _table(axis: Axis, rules: Rules) -> tuple[Tensor, Tensor]:
 def _places(axis: Axis, rules: Rules) -> np.ndarray:
     """Where the outputs lie in x."""
     i = np.arange(axis.target, dtype=np.float32)
-    scale, wide = np.float32(axis.scale), np.float32(axis.scale * axis.size)
-    last = np.float32(axis.size - 1)
+    scale, last = np.float32(axis.scale), np.float32(axis.size - 1)
+    intervals = np.float32(max(axis.target - 1, 1))
     if rules.transform == "asymmetric":
         return i / scale
     if rules.transform == "align_corners":
-        return i * 0 if wide == 1 else i * last / (wide - 1)
+        return i * last / intervals
     if rules.transform == "tf_crop_and_resize":
         first, stretch = np.float32(axis.start) * last, np.float32(axis.end - axis.start) * last
-        return i * 0 + (first + np.float32(axis.end) * last) / 2 if wide == 1 else first + i * stretch / (wide - 1)
+        return i + first + stretch / 2 if axis.target == 1 else first + i * stretch / intervals
     half_pixel = (i + np.float32(0.5)) / scale - np.float32(0.5)
     if rules.transform == "half_pixel_symmetric":
-        return half_pixel + np.float32(axis.size / 2 * (1 - axis.target / wide))
+        return half_pixel + np.float32(axis.size / 2 * (1 - axis.target / (axis.scale * axis.size)))
     if rules.transform == "pytorch_half_pixel" and axis.target == 1:
         return i * 0
     return half_pixel
