@@ -2,8 +2,8 @@
 
     y[i] = Σ_j w[i, j] x[j],   w from the distance of j to the place of i in x                one axis after the other
 
-A place is found in 32 bits, and corners are aligned by whole sizes, as ONNX Runtime does. Nearest neighbours are picked,
-the rest is a product with a small matrix for each axis; what torch's kernels compute exactly goes to them.
+A place is found in 32 bits, and corners are aligned by whole sizes, as ONNX Runtime does. Nearest ones are picked, the
+rest is a product with a small matrix for each axis; what torch's kernels compute exactly goes to them.
 """
 
 import math
