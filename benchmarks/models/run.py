@@ -21,7 +21,7 @@ from engine.measure import accuracy, latency
 from engine.measure.accuracy import AccuracyComparison
 from engine.measure.lock import HostLock
 from engine.recipe import Budget, Goal, Limits, Metric, Recipe, Target
-from engine.report import Interval, Latency, Report
+from engine.report import Interval, Latency, Outcome, Report
 from engine.signature import Signature
 
 STROP = "Strop"
@@ -178,8 +178,9 @@ def _decibels(comparison: AccuracyComparison) -> str:
 def _verdict(result: Result, ours: Result | None) -> str:
     """How a result stands beside Strop's, what must not happen in capitals."""
     assert result.speedup is not None, "a file that runs was timed"
-    if result.by == STROP:
-        return "SLOWER THAN THE ORIGINAL" if result.speedup.high < 1 else result.words
+    if result.by == STROP:  # where nothing helps its file is the original, and only noise can tell the two apart
+        changed = not result.words.startswith(Outcome.NO_IMPROVEMENT)
+        return "SLOWER THAN THE ORIGINAL" if changed and result.speedup.high < 1 else result.words
     if not result.within_limit:
         return "loses more than the limit"
     if result.speedup.high < 1:
