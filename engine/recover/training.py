@@ -18,8 +18,8 @@ from engine.recover.snapshot import Snapshot
 from engine.recover.student import Student
 
 MOST_RESTARTS = 5
-SNAPSHOT_SECONDS = 30.0
-TELL_SECONDS = 2.0
+SNAPSHOT_SECONDS, SNAPSHOT_SHARE = 1.0, 0.02  #: between two snapshots at least, and what they may cost of the time
+TELL_SECONDS, MOST_TOLD = 3.0, 100  #: between two words at least, and words in all
 LATE = 1.1  #: times the time that is left: then the course is cut down
 
 Tell = Callable[[float, str], None]  #: seconds left, and a word on how it goes
@@ -40,8 +40,8 @@ class Training:
     tell: Tell = tell_nobody
     keep: Callable[[Snapshot], None] | None = None
     _losses: list[float] = field(default_factory=list)
-    _told_at: float = 0.0
-    _kept_at: float = field(default_factory=time.monotonic)
+    _tell_at: float = 0.0
+    _keep_at: float = field(default_factory=lambda: time.monotonic() + SNAPSHOT_SECONDS)
 
     def run(self) -> None:
         """From wherever the course stands to its end; the student has the best weights then."""
@@ -115,13 +115,14 @@ class Training:
     def _report(self) -> None:
         """Tell how far it is, and write it down, each every few seconds."""
         course, now = self.course, time.monotonic()
-        if now > self._told_at + TELL_SECONDS:
-            self._told_at = now
-            each = course.seconds / max(course.step, 1)
-            self.tell(each * (course.steps - course.step), f"step {course.step} of {course.steps}, loss {self._loss}")
-        if self.keep and now > self._kept_at + SNAPSHOT_SECONDS:
-            self._kept_at = now
+        left = course.seconds / max(course.step, 1) * (course.steps - course.step)
+        if now > self._tell_at:
+            self._tell_at = now + max(TELL_SECONDS, (course.seconds + left) / MOST_TOLD)
+            self.tell(left, f"step {course.step:,} of {course.steps:,}, loss {self._loss}")
+        if self.keep and now > self._keep_at:
             self.keep(self.snapshot())
+            cost = time.monotonic() - now
+            self._keep_at = now + max(SNAPSHOT_SECONDS, cost / SNAPSHOT_SHARE)
 
     def go_on_from(self, before: Snapshot) -> None:
         """Be where another process was when it wrote this."""

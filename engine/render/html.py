@@ -17,6 +17,7 @@ from markupsafe import Markup
 from engine import words
 from engine.goal import gain
 from engine.render import charts
+from engine.render.learning import learning
 from engine.render.mixed import mixed
 from engine.render.tables import before_and_after
 from engine.report import Outcome, Report
@@ -50,6 +51,7 @@ def render_html(report: Report) -> str:
             if (chart := charts.layers(profile))
         ],
         mixture=mixed(report),
+        learning=learning(report),
         kinds=charts.kinds(report.profile_before, report.profile_after),
         recipe=json.dumps(_again(report), indent=2, ensure_ascii=False),
     )

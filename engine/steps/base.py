@@ -6,6 +6,7 @@ did, and may choose among formats of its own by a quick look (`Glimpse`).
 """
 
 import math
+import os
 import platform
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -32,6 +33,11 @@ def never_pause() -> None:
 
 def tell_nobody(seconds_left: float, detail: str) -> None:
     """For callers whom nobody waits for."""
+
+
+def usable_cores() -> int:
+    """Those this process may use; training happens before a model is served, so `target.threads` does not bind it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_saturates() -> bool:
@@ -71,6 +77,7 @@ class StepContext:
     original: Path | None = None  #: the model as it was uploaded, which a step may learn from
     seconds: float = math.inf  #: what the step may take of the budget
     tell: Callable[[float, str], None] = tell_nobody  #: of a long work: seconds left, and a word on how it goes
+    cores: int = field(default_factory=usable_cores)  #: that a long computation may keep busy
     kept: Path | None = None  #: a folder that a later attempt at this job finds again
 
 

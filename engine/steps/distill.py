@@ -12,7 +12,6 @@ minutes. Does not pay on the original, which has nothing to learn from itself.
 Following Hinton et al. 2015 and Beyer et al. 2022.
 """
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,13 +66,8 @@ def _options(step: Distill, context: StepContext) -> "Options":
         temperature=step.temperature,
         labels=step.labels,
         seed=context.seed,
-        threads=cores(),
+        threads=context.cores,
     )
-
-
-def cores() -> int:
-    """Those this process may use: training is done before the model is served, so `target.threads` does not bind it."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _decided(step: Distill, outcome: "Recovered") -> Distill:

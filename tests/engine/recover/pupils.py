@@ -2,26 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from engine.data import Samples, synthetic_samples
-from engine.graph import load, save
+from engine.graph import load
 from engine.recover import Options, Recovered, Surroundings, recover
 from engine.signature import Signature
-
-
-def shaken(path: Path, to: Path, noise: float = 0.3, seed: int = 1) -> Path:
-    """The same graph with noise on its weights, of a share of their own size."""
-    random = np.random.default_rng(seed)
-    model = load(path)
-    for weight in model.graph.initializer:
-        values = numpy_helper.to_array(weight)
-        if values.dtype == np.float32 and values.size > 1:
-            noisy = values + noise * values.std() * random.standard_normal(values.shape)
-            weight.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), weight.name))
-    return save(model, to)
 
 
 def samples_for(path: Path, count: int = 256, seed: int = 0) -> Samples:

@@ -1,5 +1,6 @@
 """Graphs that lost something learn it again from the graph they came from, through the real kernels."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 from engine.data import Samples
 from engine.graph import load, save
 from engine.recover import Options, Recovered, Surroundings, recover
-from tests.engine.recover.pupils import attempt, samples_for, shaken, taught, without_weights
-from tests.engine.steps.outcome import outputs, sqnr_db
+from tests.engine.recover.pupils import attempt, samples_for, taught, without_weights
+from tests.engine.steps.outcome import outputs, shaken, sqnr_db
 from tests.models import Net, depthwise_cnn, mlp, recurrent, residual_cnn, small_cnn, transformer
 
 
@@ -20,7 +21,7 @@ from tests.models import Net, depthwise_cnn, mlp, recurrent, residual_cnn, small
 def test_what_noise_took_from_the_weights_comes_back(net: Callable[[], Net], tmp_path: Path) -> None:
     teacher = net().save(tmp_path / "teacher.onnx")
     student = shaken(teacher, tmp_path / "student.onnx")
-    recovered = taught(student, teacher, tmp_path / "out", steps=40)
+    recovered = taught(student, teacher, tmp_path / "out", samples_for(student, 112), steps=24, rows=16)
     unseen = samples_for(teacher, 64, seed=9)
     assert sqnr_db(teacher, recovered.path, unseen) > sqnr_db(teacher, student, unseen) + 3
 
@@ -72,16 +73,17 @@ class Killed(Exception):
 
 def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.recover.training.SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr("engine.recover.training.SNAPSHOT_SHARE", math.inf)
     teacher = small_cnn().save(tmp_path / "teacher.onnx")
     student = shaken(teacher, tmp_path / "student.onnx")
-    whole = taught(student, teacher, tmp_path / "whole", steps=24)
-    pauses = iter(range(40))
+    whole = taught(student, teacher, tmp_path / "whole", steps=12)
+    pauses = iter(range(20))
 
     def die_at_last() -> None:
         if next(pauses, None) is None:
             raise Killed
 
-    samples, options = samples_for(student), Options(steps=24, rows=32, rate=3e-3)
+    samples, options = samples_for(student), Options(steps=12, rows=32, rate=3e-3)
     kept = tmp_path / "kept"
     with pytest.raises(Killed):
         recover(student, teacher, samples, options, Surroundings(tmp_path / "first", kept, die_at_last))
@@ -93,6 +95,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path, monk
 
 def test_what_was_kept_of_another_training_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.recover.training.SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr("engine.recover.training.SNAPSHOT_SHARE", math.inf)
     teacher = mlp().save(tmp_path / "teacher.onnx")
     kept = tmp_path / "kept"
     for number in (1, 2):
@@ -116,7 +119,8 @@ def test_labels_alone_teach_as_well(tmp_path: Path) -> None:
     def hits(path: Path) -> float:
         return float(np.mean(outputs(path, unseen)[0].reshape(len(unseen), -1).argmax(1) == unseen.labels))
 
-    assert hits(student) < 0.4 < 0.6 < hits(recovered.path)
+    assert hits(student) < 0.4
+    assert hits(recovered.path) > 0.6
 
 
 def test_labels_that_answer_nothing_are_told(tmp_path: Path) -> None:
@@ -133,7 +137,7 @@ def test_a_model_of_a_fixed_batch_learns_in_runs_of_that_size(tmp_path: Path) ->
     )
     teacher = net.output("y", [4, 6]).save(tmp_path / "teacher.onnx")
     student = shaken(teacher, tmp_path / "student.onnx")
-    recovered = taught(student, teacher, tmp_path / "out")
+    recovered = taught(student, teacher, tmp_path / "out", samples_for(student, 64), steps=40, rows=16)
     assert sqnr_db(teacher, recovered.path) > sqnr_db(teacher, student) + 3
 
 

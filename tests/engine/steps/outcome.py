@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from onnx import numpy_helper
 
 from engine.data import Samples, synthetic_samples
-from engine.graph import load
+from engine.graph import load, save
 from engine.measure.glimpse import Glimpse
-from engine.recipe import Activations, Calibration, Layout, QuantizeStatic, Range, Scales, Step, Target
+from engine.recipe import Activations, Calibration, Distill, Layout, QuantizeStatic, Range, Scales, Step, Target
 from engine.signature import Signature
 from engine.steps import STEPS, Skipped, StepContext, Variant
 
@@ -32,14 +33,27 @@ def made_up(path: Path, count: int = 24) -> Samples:
     return synthetic_samples(Signature.of(load(path)), count, 0)
 
 
+def shaken(path: Path, to: Path, noise: float = 0.3, seed: int = 1) -> Path:
+    """The same graph with noise on its weights, as a share of their own spread."""
+    random = np.random.default_rng(seed)
+    model = load(path)
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype == np.float32 and values.size > 1:
+            noisy = values + noise * values.std() * random.standard_normal(values.shape)
+            weight.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), weight.name))
+    return save(model, to)
+
+
 def run(
     step: Step, path: Path, folder: Path, *, saturates: bool = True, samples: Samples | None = None
 ) -> list[Variant] | Skipped:
-    """What the step proposes first."""
+    """What the step proposes first; one that learns does so from a model that says something else."""
     folder.mkdir(exist_ok=True)
     chosen = samples or made_up(path)
     glimpse = Glimpse(path, chosen, Target(), folder / "glimpse")
-    context = StepContext(chosen, folder, Target(), 0, saturates=saturates, glimpse=glimpse)
+    original = shaken(path, folder / "original.onnx") if isinstance(step, Distill) else None
+    context = StepContext(chosen, folder, Target(), 0, saturates=saturates, glimpse=glimpse, original=original, cores=1)
     outcome = STEPS[type(step)].run(step, path, context)
     return outcome if isinstance(outcome, list | Skipped) else next(outcome)
 

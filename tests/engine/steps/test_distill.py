@@ -1,0 +1,52 @@
+"""Distillation as a step: what it asks for, what it says of itself, and when it has nothing to do."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from engine.recipe import Distill, Target
+from engine.steps import STEPS, Skipped, StepContext, Variant
+from tests.engine.steps.outcome import made_up, shaken, sqnr_db
+from tests.models import small_cnn
+
+
+def context(folder: Path, model: Path, original: Path) -> StepContext:
+    return StepContext(made_up(model, 128), folder, Target(), 0, original=original, cores=1)
+
+
+def distilled(step: Distill, folder: Path, **changes: object) -> Variant:
+    """A network that lost something learns from the one that it was."""
+    original = small_cnn().save(folder / "original.onnx")
+    model = shaken(original, folder / "model.onnx")
+    outcome = STEPS[Distill].run(step, model, replace(context(folder, model, original), **changes))
+    assert isinstance(outcome, list), outcome
+    return outcome[0]
+
+
+def test_it_learns_from_the_original(tmp_path: Path) -> None:
+    variant = distilled(Distill(steps=60, batch_size=16), tmp_path)
+    original, before = tmp_path / "original.onnx", tmp_path / "model.onnx"
+    assert sqnr_db(original, variant.path) > sqnr_db(original, before) + 3
+
+
+def test_the_original_has_nothing_to_learn_from_itself(tmp_path: Path) -> None:
+    model = small_cnn().save(tmp_path / "model.onnx")
+    outcome = STEPS[Distill].run(Distill(), model, context(tmp_path, model, model))
+    assert isinstance(outcome, Skipped) and "nothing to learn from itself" in outcome.reason
+
+
+def test_time_becomes_a_number_of_steps_that_makes_the_same_file_again(tmp_path: Path) -> None:
+    told: list[float] = []
+    variant = distilled(Distill(minutes=0.02), tmp_path, seconds=1.5, tell=lambda left, _: told.append(left))
+    assert isinstance(variant.step.steps, int) and variant.step.minutes is None
+    assert told and max(told) < 2
+    first = variant.path.read_bytes()
+    assert distilled(variant.step, tmp_path).path.read_bytes() == first
+
+
+def test_the_report_says_how_it_was_taught(tmp_path: Path) -> None:
+    training = distilled(Distill(steps=40, batch_size=16), tmp_path).training
+    assert training is not None
+    assert training.samples + training.held_out_samples == 128
+    assert [point.step for point in training.curve] == list(range(0, 41, 2))
+    assert training.curve[-1].held_out < training.curve[0].held_out
+    assert training.taught_by == "the original"
