@@ -154,8 +154,47 @@ class Distill(Grammar):
     labels: bool = Field(False, description="Learn from the labels of the calibration data as well.")
 
 
+class Importance(StrEnum):
+    ACTIVATIONS = "activations"  #: what a channel brings to the layers that read it, on calibration samples
+    MAGNITUDE = "magnitude"  #: how large its weights are
+
+
+class PruneChannels(Grammar):
+    """Remove whole channels, the least important ones of each layer, so that a smaller network is left."""
+
+    kind: Literal["prune_channels"] = "prune_channels"
+    ratio: float = Field(0.5, ge=0, le=0.95, description="Share of channels to remove; 0 removes just dead ones.")
+    importance: Importance = Field(Importance.ACTIVATIONS, description="What tells which channels matter.")
+    multiple: int = Field(8, ge=1, le=64, description="Widths stay a multiple of this, less in small layers.")
+    reconstruct: bool = Field(True, description="Let the channels that stay take over what the removed ones brought.")
+    samples: int = Field(256, ge=1, le=100_000, description="Calibration samples to read at most.")
+
+
+class PruneWeights(Grammar):
+    """Set the smallest weights to zero; the file compresses better, dense runtimes do not get faster."""
+
+    kind: Literal["prune_weights"] = "prune_weights"
+    ratio: float = Field(0.5, gt=0, lt=1, description="Share of the weights of each layer; not used with a pattern.")
+    pattern: Annotated[str, Field(pattern=r"^([1-9]:(?:[2-9]|1[0-6]))$")] | None = Field(
+        None, description="N:M keeps the N largest of each M weights that are summed up, as in 2:4.", examples=["2:4"]
+    )
+
+    @model_validator(mode="after")
+    def _fewer_than_all(self) -> Self:
+        if self.pattern is not None and int(self.pattern.split(":")[0]) >= int(self.pattern.split(":")[1]):
+            raise ValueError("in a pattern N:M, N is less than M")
+        return self
+
+
 Step = Annotated[
-    SimplifyGraph | QuantizeStatic | QuantizeDynamic | QuantizeWeights | ConvertFloat16 | Distill,
+    SimplifyGraph
+    | QuantizeStatic
+    | QuantizeDynamic
+    | QuantizeWeights
+    | ConvertFloat16
+    | PruneChannels
+    | PruneWeights
+    | Distill,
     Field(discriminator="kind"),
 ]
 

@@ -30,6 +30,8 @@ from engine.recipe import (
     ConvertFloat16,
     Distill,
     Minimize,
+    PruneChannels,
+    PruneWeights,
     QuantizeDynamic,
     QuantizeStatic,
     QuantizeWeights,
@@ -51,6 +53,8 @@ STAGES: dict[type[Step], str] = {
     QuantizeDynamic: "quantizing",
     QuantizeWeights: "quantizing",
     ConvertFloat16: "converting",
+    PruneChannels: "pruning",
+    PruneWeights: "pruning",
     Distill: "training",
 }
 RECOVERING = (Distill,)  #: steps that bring back what the ones before them took, whatever that was

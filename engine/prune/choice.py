@@ -13,7 +13,7 @@ from engine.prune.groups import Group
 LEAST_SHARE = 0.25  #: of what a group would keep if all kept the same, that it keeps in any case
 
 
-def uniform(groups: Sequence[Group], scores: NDArray[np.float64], ratio: float, multiple: int) -> Ids:
+def least_important(groups: Sequence[Group], scores: NDArray[np.float64], ratio: float, multiple: int) -> Ids:
     """The same share of each group, the least important ones."""
     kept = [_rounded(len(group) * (1 - ratio), group, multiple) for group in groups]
     return _least(groups, scores, kept)

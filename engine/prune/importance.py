@@ -1,11 +1,11 @@
 """How much each channel matters, as one number per channel that compares inside of a group.
 
     magnitude     Σ over weights  |W_c|² / mean |W|²           W_c the slice of a weight that belongs to the channel
-    activations   Σ over readers  Var[x_c] |W_c|² / Σ          the share of a layer's output power that the channel brings
+    activations   Σ over readers  Var[x_c] |W_c|² / Σ          the share of a layer's output that the channel brings
 
-Magnitude needs no data (Li et al. 2017; over all weights of a group as DepGraph, Fang et al. 2023). What a channel brings
-to the layers that read it is asked by the other: a large weight matters little where the channel hardly changes, and
-what never changes can go into a bias (He et al. 2017, Luo et al. 2017 ask the same by reconstruction).
+Magnitude needs no data (Li et al. 2017; over all weights of a group as DepGraph, Fang et al. 2023). The other asks what
+a channel brings to the layers that read it: a large weight matters little where the channel hardly changes, and what
+never changes can go into a bias (He et al. 2017 and Luo et al. 2017 ask the same by reconstruction).
 """
 
 from collections.abc import Mapping
@@ -38,12 +38,11 @@ def contributions(walk: Walk, seen: Mapping[Key, Moments], *, centred: bool) -> 
     """What channels bring to the outputs of the layers that read them; `centred` where biases take the means."""
     scores, roots = np.zeros(len(walk.channels)), walk.channels.all_roots()
     for reader in walk.readers:
-        if key_of(reader) not in seen:
+        found, ids = seen.get(key_of(reader)), walk.read_by(reader)
+        if found is None or ids is None:
             continue
-        found = seen[key_of(reader)]
         power = found.power - found.mean**2 if centred else found.power
         brought = np.maximum(power, 0) * weight_norms(walk, reader)
-        ids = (walk.axes[reader.tensor] or [])[reader.axis]
         np.add.at(scores, roots[ids], brought / (brought.sum() or 1))
     return scores
 
@@ -64,10 +63,10 @@ def dead(walk: Walk, seen: Mapping[Key, Moments]) -> set[int]:
     alive = {int(root) for axis in walk.mixed if isinstance(axis, np.ndarray) for root in roots[axis]}
     silent: set[int] = set()
     for reader in walk.readers:
-        ids = (walk.axes[reader.tensor] or [])[reader.axis]
-        if key_of(reader) not in seen or not isinstance(ids, np.ndarray):
+        found, ids = seen.get(key_of(reader)), walk.read_by(reader)
+        if found is None or ids is None:
             continue
-        is_silent = seen[key_of(reader)].power * weight_norms(walk, reader) == 0
+        is_silent = found.power * weight_norms(walk, reader) == 0
         silent |= set(roots[ids[is_silent]].tolist())
         alive |= set(roots[ids[~is_silent]].tolist())
     return silent - alive

@@ -5,14 +5,15 @@
 Samples stream through ONNX Runtime one by one, and only sums are kept.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from engine.graph import copied, replace_list
+from engine.graph import copied, replace_list, tensor_types
+from engine.measure.complexity import without_large_weights
 from engine.prune.walk import Reader, Walk
 from engine.quantize.calibrate import Calibrator
 
@@ -54,33 +55,75 @@ class Moments:
         return np.diagonal(self.second) if self.has_pairs else self.second
 
 
+@dataclass
+class Pairs:
+    """The same rows of a tensor in the original (wide) and in a narrower model: means and second moments."""
+
+    mean: NDArray[np.float64]  #: (wide,)
+    narrow_mean: NDArray[np.float64]  #: (narrow,)
+    across: NDArray[np.float64]  #: E[x y], (wide, narrow)
+    narrow: NDArray[np.float64]  #: E[y y], (narrow, narrow)
+    rows: int = 0
+
+    @classmethod
+    def inside(cls, seen: Moments, stays: NDArray[np.bool_]) -> "Pairs":
+        """The narrower model taken as one that computes what stays just as before."""
+        among = seen.second[np.ix_(stays, stays)]
+        return cls(seen.mean, seen.mean[stays], seen.second[:, stays], among, seen.rows)
+
+    @classmethod
+    def of(cls, wide: int, narrow: int) -> "Pairs":
+        return cls(np.zeros(wide), np.zeros(narrow), np.zeros((wide, narrow)), np.zeros((narrow, narrow)))
+
+    def add(self, wide: NDArray[np.float64], narrow: NDArray[np.float64]) -> None:
+        """Take in more rows, each weighing the same."""
+        total = self.rows + len(wide)
+        keep, share = self.rows / total, 1 / total
+        self.mean = self.mean * keep + wide.sum(0) * share
+        self.narrow_mean = self.narrow_mean * keep + narrow.sum(0) * share
+        self.across = self.across * keep + wide.T @ narrow * share
+        self.narrow = self.narrow * keep + narrow.T @ narrow * share
+        self.rows = total
+
+
 def key_of(reader: Reader) -> Key:
     return reader.tensor, reader.axis
 
 
 def moments(walk: Walk, calibrator: Calibrator, readers: Sequence[Reader]) -> dict[Key, Moments]:
     """The moments of all that these readers read."""
-    found: dict[Key, Moments] = {}
-    for keys in _portions(walk, sorted({key_of(reader) for reader in readers})):
-        sums = {key: Moments.of(_width(walk, key)) for key in keys}
-        for values in calibrator.run(*_giving(walk, [name for name, _ in keys])):
-            for (_, axis), total, value in zip(keys, sums.values(), values, strict=True):
-                total.add(_rows(value, axis))
-        found |= sums
+    widths = {key_of(reader): len(ids) for reader in readers if (ids := walk.read_by(reader)) is not None}
+    found = {key: Moments.of(width) for key, width in widths.items()}
+    for keys in _portions(widths):
+        for values in _values(calibrator, keys):
+            for key, rows in zip(keys, values, strict=True):
+                found[key].add(rows)
     return found
 
 
-def _width(walk: Walk, key: Key) -> int:
-    name, axis = key
-    ids = (walk.axes[name] or [])[axis]
-    return len(ids) if isinstance(ids, np.ndarray) else 0
+def compared(wide: Calibrator, narrow: Calibrator, stays: Mapping[Key, NDArray[np.bool_]]) -> dict[Key, Pairs]:
+    """The moments of tensors in two models that run on the same samples, given which channels of each stay."""
+    found = {key: Pairs.of(len(mask), int(mask.sum())) for key, mask in stays.items()}
+    for keys in _portions({key: len(mask) for key, mask in stays.items()}):
+        for before, after in zip(_values(wide, keys), _values(narrow, keys), strict=True):
+            for key, one, other in zip(keys, before, after, strict=True):
+                found[key].add(one, other)
+    return found
 
 
-def _portions(walk: Walk, keys: Sequence[Key]) -> Iterator[list[Key]]:
+def _values(calibrator: Calibrator, keys: Sequence[Key]) -> Iterator[list[NDArray[np.float64]]]:
+    """(rows, channels) of these tensors, run after run."""
+    names = [name for name, _ in keys]
+    for values in calibrator.run(_giving(calibrator.model, names), names):
+        yield [_rows(value, axis) for (_, axis), value in zip(keys, values, strict=True)]
+
+
+def _portions(widths: Mapping[Key, int]) -> Iterator[list[Key]]:
+    """Tensors whose sums are not too large together."""
     portion: list[Key] = []
     size = 0
-    for key in keys:
-        added = min(_width(walk, key), MOST_CHANNELS) ** 2 * 8
+    for key, width in widths.items():
+        added = min(width, MOST_CHANNELS) ** 2 * 8
         if portion and size + added > MOST_BYTES:
             yield portion
             portion, size = [], 0
@@ -90,13 +133,16 @@ def _portions(walk: Walk, keys: Sequence[Key]) -> Iterator[list[Key]]:
         yield portion
 
 
-def _giving(walk: Walk, names: list[str]) -> tuple[onnx.ModelProto, list[str]]:
+def _giving(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     """The graph with these tensors as its outputs."""
-    graph = copied(walk.model)
-    elements = (walk.elements.get(name, onnx.TensorProto.FLOAT) for name in names)
-    values = [onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in zip(names, elements, strict=True)]
-    replace_list(graph.graph.output, {value.name: value for value in values}.values())
-    return graph, names
+    graph = copied(model)
+    types = tensor_types(onnx.shape_inference.infer_shapes(without_large_weights(model)).graph)
+    values = [
+        onnx.helper.make_tensor_value_info(name, types[name].element if name in types else onnx.TensorProto.FLOAT, None)
+        for name in dict.fromkeys(names)
+    ]
+    replace_list(graph.graph.output, values)
+    return graph
 
 
 def _rows(value: np.ndarray, axis: int) -> NDArray[np.float64]:

@@ -1,15 +1,17 @@
 """What removed channels brought, taken over by those that stay: least squares on calibration samples.
 
-    x_R ≈ A x_K + m        A = Cov[x_R, x_K] (Cov[x_K, x_K] + λ)⁻¹,   m = E[x_R] - A E[x_K]
-    W_K ← W_K + W_R A      b ← b + W_R m
+    x ≈ A y + m           x a layer's input in the original, y the one in the narrower model
+    A = P + Cov[x - P y, y] (Cov[y, y] + λ)⁻¹,   m = E[x] - A E[y]          P puts each channel in its place
+    W' = W A,   b' = b + W m
 
-R are the removed channels that a layer reads, K those that stay. Each tap of a kernel is corrected alike, so A has the
-size of the channels alone. The mean goes into the bias where the layer has one of its own. After He et al. 2017,
-“Channel pruning for accelerating very deep neural networks”, and Luo et al. 2017 (ThiNet).
+Each tap of a kernel is corrected alike, so A has the size of the channels alone. The mean goes into the bias where a
+layer has one of its own. At first y is taken to be what stays of x. Then the narrower model runs, and all layers are
+corrected again for what the ones before them really give: a layer is right once those are, so there are some rounds.
+After He et al. 2017, “Channel pruning for accelerating very deep neural networks”, and Luo et al. 2017 (ThiNet).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -18,29 +20,46 @@ from onnx import numpy_helper
 
 from engine.graph import Wiring, attribute, is_standard
 from engine.prune.channels import Ids
-from engine.prune.moments import Key, Moments, key_of
+from engine.prune.moments import Key, Moments, Pairs, compared, key_of
+from engine.prune.surgery import without
 from engine.prune.walk import Reader, Walk
+from engine.quantize.calibrate import Calibrator
 
+ROUNDS = 1
 RIDGE = 1e-3  #: λ, as a share of the mean variance of the channels that stay
 
 Array = NDArray[np.float64]
 
 
+def reconstructed(walk: Walk, removed: Ids, seen: Mapping[Key, Moments], calibrator: Calibrator) -> onnx.ModelProto:
+    """The model without these channels, corrected for it."""
+    gone = np.isin(walk.channels.all_roots(), removed)
+    ids = {key_of(reader): walk.read_by(reader) for reader in walk.readers}
+    stays = {key: ~gone[axis] for key, axis in ids.items() if key in seen and seen[key].has_pairs and axis is not None}
+    pairs = {key: Pairs.inside(seen[key], mask) for key, mask in stays.items()}
+    model = without(walk, removed, Reconstruction(walk, stays, pairs).weights())
+    for _ in range(ROUNDS - 1):
+        narrow = replace(calibrator, model=model, folder=calibrator.folder / "narrower")
+        pairs = compared(calibrator, narrow, stays)
+        model = without(walk, removed, Reconstruction(walk, stays, pairs).weights())
+    return model
+
+
 @dataclass
 class Reconstruction:
     walk: Walk
-    removed: Ids
-    seen: Mapping[Key, Moments]
+    stays: Mapping[Key, NDArray[np.bool_]]
+    pairs: Mapping[Key, Pairs]
 
     def __post_init__(self) -> None:
-        self._gone = np.isin(self.walk.channels.all_roots(), self.removed)
         self._wiring = Wiring.of(self.walk.model.graph)
         self._values: dict[str, Array] = {}
 
     def weights(self) -> dict[str, onnx.TensorProto]:
         """Weights and biases that make up for what is removed, to be cut as the others are."""
         for reader in self.walk.readers:
-            self._correct(reader)
+            if key_of(reader) in self.stays and self._wiring.uses[reader.weight] == 1:
+                self._correct(reader)
         return {name: self._tensor(name, values) for name, values in self._values.items()}
 
     def _tensor(self, name: str, values: Array) -> onnx.TensorProto:
@@ -48,20 +67,16 @@ class Reconstruction:
         return numpy_helper.from_array(values.astype(dtype), name)
 
     def _correct(self, reader: Reader) -> None:
-        found, ids = self.seen.get(key_of(reader)), (self.walk.axes[reader.tensor] or [])[reader.axis]
-        if found is None or not found.has_pairs or not isinstance(ids, np.ndarray):
-            return
-        gone = self._gone[ids]
-        if not gone.any() or self._wiring.uses[reader.weight] != 1:
-            return
+        stays, pairs = self.stays[key_of(reader)], self.pairs[key_of(reader)]
         bias = None if reader.groups > 1 else self._bias(reader.node)
         weight = self._value(reader.weight)
         inputs = np.moveaxis(weight, reader.weight_axis, 0)  # a view: what is written goes into the weight
         width = len(inputs)
         for group in range(reader.groups):
-            part, rows = slice(group * width, (group + 1) * width), _outputs_of(inputs, group, reader.groups)
-            shift = _take_over(rows, found, part, gone[part], centred=bias is not None)
-            if bias is not None and shift is not None:
+            part = np.arange(group * width, (group + 1) * width)
+            rows = _outputs_of(inputs, group, reader.groups)
+            shift = _take_over(rows, _part(pairs, stays, part), stays[part], centred=bias is not None)
+            if bias is not None:
                 self._values[bias] = self._value(bias) + shift
         self._values[reader.weight] = weight
 
@@ -90,17 +105,27 @@ def _outputs_of(inputs: Array, group: int, groups: int) -> Array:
     return inputs[:, group * size : (group + 1) * size] if groups > 1 else inputs
 
 
-def _take_over(inputs: Array, found: Moments, part: slice, gone: NDArray[np.bool_], *, centred: bool) -> Array | None:
-    """Correct a weight (inputs, outputs, …) in place; what its outputs get on top, where means go into a bias."""
-    mean = found.mean[part]
-    second = found.second[part, part] - np.outer(mean, mean) if centred else found.second[part, part]
-    stays = ~gone
-    among, across = second[np.ix_(stays, stays)], second[np.ix_(gone, stays)]
-    ridge = RIDGE * np.trace(among) / max(len(among), 1) + np.finfo(np.float32).tiny
-    share = np.linalg.solve(among + ridge * np.eye(len(among)), across.T).T  # A: (removed, kept)
-    removed = inputs[gone]
-    inputs[stays] += np.tensordot(share, removed, axes=(0, 0))
-    if not centred:
-        return None
-    shift = np.tensordot(mean[gone] - share @ mean[stays], removed, axes=(0, 0))
+def _part(pairs: Pairs, stays: NDArray[np.bool_], part: Ids) -> Pairs:
+    """The moments of some channels alone."""
+    narrow = (np.cumsum(stays) - 1)[part[stays[part]]]
+    return Pairs(
+        pairs.mean[part],
+        pairs.narrow_mean[narrow],
+        pairs.across[np.ix_(part, narrow)],
+        pairs.narrow[np.ix_(narrow, narrow)],
+        pairs.rows,
+    )
+
+
+def _take_over(inputs: Array, pairs: Pairs, stays: NDArray[np.bool_], *, centred: bool) -> Array:
+    """Correct a weight (inputs, outputs, …) in place; what comes on top of its outputs, where means go into a bias."""
+    mean, narrow_mean = (pairs.mean, pairs.narrow_mean) if centred else (0 * pairs.mean, 0 * pairs.narrow_mean)
+    across = pairs.across - np.outer(mean, narrow_mean)
+    narrow = pairs.narrow - np.outer(narrow_mean, narrow_mean)
+    ridge = RIDGE * np.trace(narrow) / len(narrow) + np.finfo(np.float32).tiny
+    in_place = np.eye(len(stays))[:, stays]
+    left = across - in_place @ narrow
+    share = in_place + np.linalg.solve(narrow + ridge * np.eye(len(narrow)), left.T).T  # A: (wide, narrow)
+    shift = np.tensordot(mean - share @ narrow_mean, inputs, axes=(0, 0))
+    inputs[stays] = np.tensordot(share, inputs, axes=(0, 0))
     return shift.sum(axis=tuple(range(1, shift.ndim)))

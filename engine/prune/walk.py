@@ -178,6 +178,11 @@ class Walk:
         """The lengths that a tensor holds are used for something else than a shape."""
         self.freeze(*(number for number in self.numbers.get(name, ()) if isinstance(number, np.ndarray)))
 
+    def read_by(self, reader: Reader) -> Ids | None:
+        """The channels that a reader sums up; None where it is not known how many there are."""
+        axis = (self.axes[reader.tensor] or [None])[reader.axis]
+        return axis if isinstance(axis, np.ndarray) else None
+
     def is_frozen(self, axis: Axis) -> bool:
         return not isinstance(axis, np.ndarray) or not self.channels.roots(axis).any()
 

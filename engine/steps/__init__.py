@@ -1,7 +1,26 @@
 """The techniques, bound to their options; the order is the one in which they are shown."""
 
-from engine.recipe import ConvertFloat16, Distill, QuantizeDynamic, QuantizeStatic, QuantizeWeights, SimplifyGraph, Step
-from engine.steps import convert_float16, distill, quantize_dynamic, quantize_static, quantize_weights, simplify_graph
+from engine.recipe import (
+    ConvertFloat16,
+    Distill,
+    PruneChannels,
+    PruneWeights,
+    QuantizeDynamic,
+    QuantizeStatic,
+    QuantizeWeights,
+    SimplifyGraph,
+    Step,
+)
+from engine.steps import (
+    convert_float16,
+    distill,
+    prune_channels,
+    prune_weights,
+    quantize_dynamic,
+    quantize_static,
+    quantize_weights,
+    simplify_graph,
+)
 from engine.steps.base import Rounds, Skipped, Standing, StepContext, Technique, Variant
 
 STEPS: dict[type[Step], Technique] = {
@@ -10,6 +29,8 @@ STEPS: dict[type[Step], Technique] = {
     QuantizeDynamic: quantize_dynamic,
     QuantizeWeights: quantize_weights,
     ConvertFloat16: convert_float16,
+    PruneChannels: prune_channels,
+    PruneWeights: prune_weights,
     Distill: distill,
 }
 

@@ -104,8 +104,8 @@ def reshape(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
     if wanted is None:
         raise Unfollowed
     before = [length(axis) for axis in x]
-    after = resolved(before, wanted, copies_zero=not attribute(node, "allowzero", 0))
-    after = [f"{node.output[0]}[{index}]" if size is None else size for index, size in enumerate(after)]
+    sizes = resolved(before, wanted, copies_zero=not attribute(node, "allowzero", 0))
+    after: list[Size] = [f"{node.output[0]}[{axis}]" if size is None else size for axis, size in enumerate(sizes)]
     out: Axes = []
     for piece in pieces(before, after):
         out += _piece(walk, node, x[piece.before], after[piece.after], sound=piece.sound)

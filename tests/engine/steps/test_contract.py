@@ -8,14 +8,33 @@ import pytest
 from pydantic import TypeAdapter
 
 from engine.graph import load
-from engine.recipe import ConvertFloat16, QuantizeDynamic, QuantizeStatic, QuantizeWeights, SimplifyGraph, Step
+from engine.recipe import (
+    ConvertFloat16,
+    Distill,
+    PruneChannels,
+    PruneWeights,
+    QuantizeDynamic,
+    QuantizeStatic,
+    QuantizeWeights,
+    SimplifyGraph,
+    Step,
+)
 from engine.signature import Signature
 from engine.steps import STEPS, Skipped
 from tests.engine.steps.outcome import run, session, variants
 from tests.models import Net, branching, depthwise_cnn, mlp, recurrent, residual_cnn, small_cnn, transformer
 
 STEP = TypeAdapter(Step)
-EVERY_STEP = [SimplifyGraph(), QuantizeStatic(), QuantizeDynamic(), QuantizeWeights(), ConvertFloat16()]
+EVERY_STEP = [
+    SimplifyGraph(),
+    QuantizeStatic(),
+    QuantizeDynamic(),
+    QuantizeWeights(),
+    ConvertFloat16(),
+    PruneChannels(),
+    PruneWeights(),
+    Distill(steps=8, batch_size=8),
+]
 EVERY_NET = [small_cnn, residual_cnn, depthwise_cnn, mlp, transformer, recurrent, branching]
 every_step = pytest.mark.parametrize("step", EVERY_STEP, ids=lambda step: step.kind)
 every_net = pytest.mark.parametrize("net", EVERY_NET)
