@@ -12,6 +12,7 @@ from engine import goal, words
 from engine.recipe import Minimize, Recipe, Step
 from engine.report import Comparison, Figures, Interval, LayerChoice, Training, Trial, TrialState
 
+ROUNDING = 1e-9  #: 2 of 200 samples are 0.010000000000000009
 UNLIMITED_LOSS = 0.1  #: what is never offered without being asked for: a loss of 10 points, or noise of a tenth
 
 
@@ -218,7 +219,7 @@ class Trials:
         limit = self.recipe.limits.accuracy_drop
         if drop is None:
             return None
-        if limit is not None and drop.value > limit:
+        if limit is not None and drop.value > limit + ROUNDING:
             return f"it loses {words.loss(drop.value, accuracy)}; the limit is {words.loss(limit, accuracy)}."
         if limit is None and drop.low > UNLIMITED_LOSS:
             return f"it loses {words.loss(drop.value, accuracy)}; set limits.accuracy_drop if that is acceptable."

@@ -136,3 +136,9 @@ def test_what_came_nearer_to_the_limit_is_built_on_though_it_is_outside_and_no_f
     assert trials.best_of([recovered], pruned) is recovered
     worse = candidate("t03", 2.4, drop=0.5)
     assert trials.best_of([worse], pruned) is pruned
+
+
+def test_a_loss_of_just_the_limit_is_inside_though_floats_round() -> None:
+    trials, _ = table(candidate("t01", 1.5, 400 / 500 - 395 / 500), limit=0.01)
+    assert 400 / 500 - 395 / 500 > 0.01
+    assert trials.excess(trials.candidates["t01"]) is None
