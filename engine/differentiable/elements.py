@@ -4,14 +4,16 @@ torch has no types of fewer than 8 bits, so integers of these are held in 8 bits
 are held as NumPy arrays of objects.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
+
+from engine.graph import constant_of
 
 DTYPES: dict[int, torch.dtype] = {
     TensorProto.FLOAT: torch.float32,
@@ -94,7 +96,28 @@ def to_numpy(tensor: Any) -> np.ndarray:
 
 def tensor_of(proto: onnx.TensorProto) -> Any:
     """The values of a tensor of the model's file."""
-    return to_torch(onnx.numpy_helper.to_array(proto))
+    return to_torch(numpy_helper.to_array(proto))
+
+
+def stored_tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """The tensors that a graph itself holds, with their names: initializers, and what its Constant nodes make."""
+    for weight in graph.initializer:
+        yield weight.name, weight
+    for node in graph.node:
+        tensor = constant_of(node)
+        if tensor is not None:
+            yield node.output[0], tensor
+
+
+def dense(sparse: onnx.SparseTensorProto) -> np.ndarray:
+    """A sparse tensor with all its zeros; its indices count through all values, or are places of several axes."""
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    result = np.zeros(tuple(sparse.dims), values.dtype)
+    if indices.ndim == 1:
+        result.reshape(-1)[indices] = values
+    else:
+        result[tuple(indices.T)] = values
+    return result
 
 
 def widened(function: Callable[..., Any]) -> Callable[..., Any]:

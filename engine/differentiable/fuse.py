@@ -17,8 +17,9 @@ import onnx
 from onnx import helper, numpy_helper
 from torch.nn import functional
 
+from engine.differentiable.elements import stored_tensors
 from engine.differentiable.registry import Compute, Node, operator
-from engine.graph import Wiring, attribute, constant_of, is_standard, outer_names
+from engine.graph import Wiring, attribute, is_standard, outer_names
 
 DOMAIN = "strop"  #: of operators that only fused nodes have
 
@@ -31,7 +32,7 @@ def linear(_node: Node) -> Compute:
 
 def fused(graph: onnx.GraphProto, taps: Iterable[str] = ()) -> list[onnx.NodeProto]:
     """The nodes to plan, in order: some made one, and those left out that nothing reads."""
-    search = Search(Wiring.of(graph), {weight.name: weight for weight in graph.initializer})
+    search = Search(Wiring.of(graph), dict(stored_tensors(graph)))
     nodes = [_fused(node, search) for node in graph.node]
     needed = {*(value.name for value in graph.output), *taps, *outer_names(graph)}
     kept = []
@@ -61,8 +62,6 @@ class Search:
     def number(self, name: str) -> float | None:
         """The value of a tensor that is one constant number."""
         tensor = self.stored.get(name)
-        if tensor is None and (node := self.maker(name, "Constant")):
-            tensor = constant_of(node)
         if tensor is None or math.prod(tensor.dims) != 1:
             return None
         return float(numpy_helper.to_array(tensor).reshape(()))

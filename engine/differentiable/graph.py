@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from engine.differentiable import ops
-from engine.differentiable.elements import to_numpy
+from engine.differentiable.elements import stored_tensors, to_numpy
 from engine.differentiable.plan import planned
 from engine.graph import all_graphs, inlined
 
@@ -61,10 +61,10 @@ class DifferentiableGraph(nn.Module):
         """The model with the present values of the weights; what was not trained is the same bit for bit."""
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
-        initializers = _initializers(model)
+        stored = _stored(model)
         for name, weight in self.weights().items():
             own_name, number = self._places[name]
-            _write(initializers[own_name][number], weight)
+            _write(stored[own_name][number], weight)
         return model
 
     def _settle(self, change: Callable[[Tensor], Tensor]) -> None:
@@ -80,26 +80,28 @@ class DifferentiableGraph(nn.Module):
         return self
 
 
-Place = tuple[str, int]  #: the name of an initializer, and which it is among those of the name
+Place = tuple[str, int]  #: the name of a tensor of the file, and which it is among those of the name
 
 
-def _initializers(model: onnx.ModelProto) -> dict[str, list[onnx.TensorProto]]:
-    """Initializers of all graphs by name; graphs beside each other may use a name twice."""
+def _stored(model: onnx.ModelProto) -> dict[str, list[onnx.TensorProto]]:
+    """Tensors that all graphs hold, by name; graphs beside each other may use a name twice."""
     found = defaultdict(list)
     for graph in all_graphs(model.graph):
-        for weight in graph.initializer:
-            found[weight.name].append(weight)
+        for name, tensor in stored_tensors(graph):
+            found[name].append(tensor)
     return found
 
 
-def _places(model: onnx.ModelProto, plain: onnx.ModelProto, protos: Mapping[str, onnx.TensorProto]) -> dict[str, Place]:
-    """Where each weight lies in the model's file; one of a graph inside of a function lies in no place of its own."""
-    there, here = _initializers(model), _initializers(plain)
+def _places(
+    model: onnx.ModelProto, plain: onnx.ModelProto, protos: Mapping[str, tuple[str, onnx.TensorProto]]
+) -> dict[str, Place]:
+    """Where each weight lies in the model's file; those inside of functions lie in no place of their own."""
+    there, here = _stored(model), _stored(plain)
     places = {}
-    for key, proto in protos.items():
-        number = next(number for number, other in enumerate(here[proto.name]) if other is proto)
-        if len(there[proto.name]) == len(here[proto.name]):
-            places[key] = proto.name, number
+    for key, (name, proto) in protos.items():
+        number = next((number for number, other in enumerate(here[name]) if other is proto), None)
+        if number is not None and len(there[name]) == len(here[name]):
+            places[key] = name, number
     return places
 
 

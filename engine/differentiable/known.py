@@ -1,9 +1,8 @@
 """Which operators can be trained through, without importing torch: inspection asks within seconds of an upload."""
 
-from collections.abc import Iterator
-
 import onnx
 
+from engine.differentiable.names import NAMES
 from engine.errors import EngineError, shown
 from engine.graph import ONNX_DOMAINS, all_nodes, inlined
 
@@ -32,16 +31,13 @@ def key_of(node: onnx.NodeProto) -> tuple[str, str]:
 
 
 def supported(model: onnx.ModelProto) -> list[str]:
-    """Why the model cannot be trained, one reason an operator; empty where it can."""
-    return list(dict.fromkeys(_reasons(inlined(model))))
+    """Why the model cannot be trained, one reason for each operator that is not known; empty where it can.
 
-
-def _reasons(model: onnx.ModelProto) -> Iterator[str]:
-    from engine.differentiable.registry import OPERATORS
-
-    seen = set()
-    for node in all_nodes(model):
-        key = key_of(node)
-        if key not in OPERATORS and key not in seen and node.op_type != "Constant":
-            seen.add(key)
-            yield UnsupportedOperator(node).detail
+    Forms of an operator that are not done are only found when the graph is planned.
+    """
+    unknown: dict[tuple[str, str], str] = {}
+    for node in all_nodes(inlined(model)):
+        domain, name = key_of(node)
+        if name not in NAMES.get(domain, ()):
+            unknown.setdefault((domain, name), UnsupportedOperator(node).detail)
+    return list(unknown.values())

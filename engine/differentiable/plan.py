@@ -1,5 +1,6 @@
 """Planning: names become slots, nodes become closures; what depends on no input and no weight is computed at once."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,13 +9,15 @@ import numpy as np
 import onnx
 import torch
 
-from engine.differentiable.elements import FLOATS, tensor_of, to_numpy
+from engine.differentiable.elements import FLOATS, dense, stored_tensors, tensor_of, to_numpy, to_torch
 from engine.differentiable.fuse import fused
 from engine.differentiable.known import UnsupportedOperator, described, key_of
 from engine.differentiable.program import ABSENT, UNREAD, Program, Step
 from engine.differentiable.registry import OPERATORS, Body, Node, Operator
-from engine.graph import NO_INPUT, ONNX_DOMAINS, Names, all_nodes, constant_of, tensor_types
+from engine.graph import NO_INPUT, ONNX_DOMAINS, Names, all_nodes, tensor_types
 
+#: operators whose weights are trained though they may be single numbers
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "PRelu", "QuantizeLinear", "DequantizeLinear")
 #: what a computation in advance may raise where it would also fail later, if it is reached at all
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, ZeroDivisionError, NotImplementedError)
 
@@ -23,7 +26,7 @@ FAILURES = (RuntimeError, ValueError, TypeError, IndexError, ZeroDivisionError, 
 class Weights:
     """The float initializers that can be trained, of the graph and of the bodies inside."""
 
-    protos: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    protos: dict[str, tuple[str, onnx.TensorProto]] = field(default_factory=dict)  #: each with the name in its graph
     values: dict[str, torch.Tensor] = field(default_factory=dict)
     slots: dict[str, int] = field(default_factory=dict)
     settings: set[str] = field(default_factory=set)  #: those that an operator asked for as constants
@@ -38,7 +41,7 @@ class Whole:
     """What all graphs of a model share while they are planned."""
 
     versions: dict[str, int]  #: opset of each domain
-    scales: set[str]  #: names of the scales of all QuantizeLinear and DequantizeLinear nodes
+    singles: set[str]  #: names of what may be a weight though it is a single number
     names: Names
     weights: Weights = field(default_factory=Weights)
     programs: list[Program] = field(default_factory=list)
@@ -46,8 +49,12 @@ class Whole:
     @classmethod
     def of(cls, model: onnx.ModelProto) -> "Whole":
         domains = {"" if entry.domain in ONNX_DOMAINS else entry.domain: entry.version for entry in model.opset_import}
-        nodes = (node for node in all_nodes(model) if node.op_type in ("QuantizeLinear", "DequantizeLinear"))
-        return cls(domains, {node.input[1] for node in nodes}, Names.of(model))
+        singles = {name for node in all_nodes(model) if node.op_type in LAYERS for name in node.input[1:]}
+        return cls(domains, singles, Names.of(model))
+
+    def trains(self, name: str, proto: onnx.TensorProto) -> bool:
+        """Whether a tensor of the file is a weight. Most single numbers are not: ε, exponents, factors of a formula."""
+        return proto.data_type in FLOATS and (math.prod(proto.dims) > 1 or name in self.singles)
 
 
 class Scope:
@@ -61,13 +68,15 @@ class Scope:
         self.program = Program()
         self.slots: dict[str, int] = {}
         self.read_outside: list[str] = []  #: names of outer values, in the order of `program.outer`
-        self.stored = {weight.name: weight for weight in graph.initializer}
+        self.stored = dict(stored_tensors(graph))
         self.types = tensor_types(graph)
         self.keys: dict[str, str] = {}  #: names of weights, as this graph and as the whole model knows them
 
     def plan(self, outputs: Sequence[str]) -> Program:
         """Plan all nodes."""
         self.program.inputs = [self.fresh(value.name) for value in self.graph.input if value.name not in self.stored]
+        for sparse in self.graph.sparse_initializer:
+            self.program.constants[self.fresh(sparse.values.name)] = to_torch(dense(sparse))
         for node in fused(self.graph, outputs):
             self._add(node)
         self.program.outputs = [self.slot(name) for name in outputs]
@@ -96,12 +105,12 @@ class Scope:
 
     def _store(self, name: str) -> None:
         proto = self.stored[name]
-        if proto.data_type not in FLOATS or not (proto.dims or name in self.whole.scales):
+        if not self.whole.trains(name, proto):
             self.program.constants[self.fresh(name)] = tensor_of(proto)
             return
         weights = self.whole.weights
         key = name if name not in weights.protos else self.whole.names.fresh(name)
-        weights.protos[key] = proto
+        weights.protos[key] = name, proto
         weights.values[key] = tensor_of(proto)
         weights.slots[key] = self.root.fresh(key)
         self.root.keys[key] = key
@@ -165,10 +174,8 @@ class Scope:
     # ── nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _add(self, proto: onnx.NodeProto) -> None:
-        tensor = constant_of(proto)
-        if tensor is not None:
-            self.program.constants[self.fresh(proto.output[0])] = tensor_of(tensor)
-            return
+        if proto.op_type == "Constant" and proto.output[0] in self.stored:
+            return  # it is stored when it is first read
         entered = OPERATORS.get(key_of(proto))
         if entered is None:
             raise UnsupportedOperator(proto)

@@ -14,7 +14,8 @@ A family is one file of `ops/`, listed in `ops/__init__.py`. What is fixed for a
   for this way becomes a constant**: it is not trained. Ask for settings (value of a Pad, limits of a Clip, mean and
   variance of a BatchNormalization), never for weights; `node.shape(i)` is a weight's shape, and freezes nothing.
 - `node.element(i)` is the declared ONNX type of input i: the only way to tell a 4-bit type, which is held in 8 bits.
-- Weights are float initializers of rank ≥ 1, and scales of QuantizeLinear and DequantizeLinear of any rank.
+- Weights are float tensors that the file holds, as initializers or in Constant nodes, of more than one value. A single
+  number is a setting, unless Conv, Gemm, PRelu, QuantizeLinear or their kin read it (`plan.LAYERS`).
 - A closure returns one value, or a tuple where its node has several outputs. A sequence is a list; an empty optional
   is None.
 - `node.listed("axes", 1)`: numbers that old opsets have as an attribute and new ones as an input, where they are known

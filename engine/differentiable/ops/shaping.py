@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.differentiable.elements import WIDER, dtype_of, to_torch
+from engine.differentiable.elements import WIDER, dense, dtype_of, to_torch
 from engine.differentiable.registry import Compute, Node, given, numbers, operator
 
 
@@ -196,23 +196,11 @@ def constant(node: Node) -> Compute:
     """Constants that are not plain tensors: sparse ones and strings."""
     sparse = node.attribute("sparse_value")
     if sparse is not None:
-        value = to_torch(_dense(sparse))
+        value = to_torch(dense(sparse))
     else:
         strings = node.attribute("value_strings") or node.attribute("value_string")
         value = np.asarray(strings, dtype=object)
     return lambda: value
-
-
-def _dense(sparse: Any) -> np.ndarray:
-    from onnx import numpy_helper
-
-    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-    dense = np.zeros(tuple(sparse.dims), values.dtype)
-    if indices.ndim == 1:
-        dense.reshape(-1)[indices] = values
-    else:
-        dense[tuple(indices.T)] = values
-    return dense
 
 
 @operator("ConstantOfShape", host=(0,))
