@@ -35,8 +35,14 @@ NO_KERNEL = "Could not find an implementation"  #: what it says of an operator i
 NO_KERNEL_REMEDY = "Export the model in float32, or for another opset: it has no kernel for this operator as it stands."
 NO_LOCALE = "Failed to construct locale"  #: of a StringNormalizer, which wants en_US.UTF-8 unless it says otherwise
 NO_LOCALE_REMEDY = "Install this locale on the machine that runs Strop; on Debian: the package locales, and localedef."
+SAME_NAME = "two nodes with same node name"
+SAME_NAME_REMEDY = "Give each node a name of its own, or none of them a name."
 INVALID_REMEDY = "Check the model with onnx.checker.check_model, or export it for another opset."
-REMEDIES = {NO_KERNEL: NO_KERNEL_REMEDY, NO_LOCALE: NO_LOCALE_REMEDY}  #: by what ONNX Runtime says
+REMEDIES = {
+    NO_KERNEL: NO_KERNEL_REMEDY,
+    NO_LOCALE: NO_LOCALE_REMEDY,
+    SAME_NAME: SAME_NAME_REMEDY,
+}  #: by what ONNX Runtime says
 RELATIVE_TOLERANCE = 1e-3
 
 

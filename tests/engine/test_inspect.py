@@ -180,6 +180,14 @@ def test_a_locale_that_is_not_installed_is_asked_for(tmp_path: Path) -> None:
     assert "Install this locale" in error.remedy
 
 
+def test_nodes_of_the_same_name_are_to_be_given_others(tmp_path: Path) -> None:
+    model = mlp().model()
+    for node in model.graph.node:
+        node.name = "node"
+    error = refusal(save(model, tmp_path / "model.onnx"), tmp_path / "work")
+    assert "a name of its own" in error.remedy
+
+
 # ── bundles ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
