@@ -238,6 +238,24 @@ class Profile(Part):
     quantize_dequantize_ms: float = Field(0, description="Time in QuantizeLinear and DequantizeLinear left standing.")
 
 
+class ActivationLayer(Part):
+    """What one activation of the original looks like on samples."""
+
+    layer: str = Field(description="Name of the node, or of its output where it has none.")
+    operator: str
+    channels: int
+    zero_share: float = Field(description="Share of values that are 0.")
+    dead: int = Field(description="Channels that are 0 on all samples.")
+    nearly_dead: int = Field(
+        description="Channels that are 0 on more than 99.9 % of positions, the dead ones left out."
+    )
+    low: float
+    high: float
+    mean: float
+    deviation: float = Field(description="Standard deviation.")
+    outlier_share: float = Field(description="Share of values beyond six standard deviations from the mean.")
+
+
 class Finding(Part):
     """One sentence of 'why it is (not) faster', with the figure that it rests on."""
 
@@ -310,6 +328,7 @@ class Report(Part):
     trials: list[Trial] = []
     profile_before: Profile | None = None
     profile_after: Profile | None = None
+    activations: list[ActivationLayer] = Field([], description="Of the original, layer by layer.")
     findings: list[Finding] = Field([], description="Why it is (not) faster.")
     warnings: list[str] = []
     environment: Environment

@@ -6,6 +6,7 @@ brought the speed, where the time goes, what 8 bits can do here, and how far the
 
 from collections.abc import Callable
 
+from engine.explain.activations import dead_channels, far_outliers, mostly_zero
 from engine.explain.change import faster_kernels, fewer_operators, less_traffic, less_work
 from engine.explain.eight_bits import (
     accuracy_depends_on_cpu,
@@ -47,6 +48,9 @@ RULES: tuple[Rule, ...] = (
     conversion_cost,
     accuracy_depends_on_cpu,
     nothing_to_quantize,
+    dead_channels,
+    far_outliers,
+    mostly_zero,
     noise_floor,
     few_samples,
     made_up_inputs,

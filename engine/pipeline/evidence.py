@@ -1,6 +1,6 @@
 """The report of a job as it stands: from the first checkpoint, which offers the original, to the last one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from engine.explain import findings
@@ -11,7 +11,7 @@ from engine.pipeline.start import Start
 from engine.pipeline.trials import Candidate, Trials
 from engine.pipeline.verdict import verdict
 from engine.recipe import Recipe
-from engine.report import Comparison, Environment, LatencySeries, Profile, Report, Trial
+from engine.report import ActivationLayer, Comparison, Environment, LatencySeries, Profile, Report, Trial
 
 
 @dataclass
@@ -23,6 +23,7 @@ class Evidence:
     final: Final | None = None
     profile_before: Profile | None = None
     profile_after: Profile | None = None
+    activations: list[ActivationLayer] = field(default_factory=list)  #: of the original
     out_of_time: bool = False
 
     def report(self, elapsed_seconds: float) -> Report:
@@ -43,6 +44,7 @@ class Evidence:
             trials=self._rows(),
             profile_before=self.profile_before,
             profile_after=self.profile_after,
+            activations=self.activations,
             warnings=self._warnings(chosen),
             environment=self._environment(),
             elapsed_seconds=round(elapsed_seconds, 2),

@@ -8,6 +8,8 @@ conclude   the final measurement, the profiles, the reasons                 → 
 from dataclasses import dataclass, field
 
 from engine.errors import StepFailed
+from engine.graph import load
+from engine.measure.activations import MOST_SAMPLES, activations
 from engine.measure.operators import profile
 from engine.pipeline.checkpoint import Checkpoints
 from engine.pipeline.clock import Clock
@@ -25,6 +27,7 @@ from engine.surroundings import Surroundings
 
 MARGIN_SECONDS, MARGIN_SHARE = 5.0, 0.05  #: kept free before the supervisor's own clock runs out
 PROFILE_SECONDS = 1.0  #: of both files, beside the start of two processes
+ACTIVATION_PASSES = 10  #: runs of a sample that the statistics of activations are worth, their sums included
 UNCHANGED, UNLOST = Interval(value=1, low=1, high=1), Interval(value=0, low=0, high=0)
 
 
@@ -124,6 +127,7 @@ class Job:
         if not self.clock.allows(self._profile_seconds):
             return
         bench, machine = self.start.bench, self.start.machine
+        self._look_at_activations()
         chosen = self.trials.candidates[self.trials.chosen] if self.trials.chosen else None
         try:
             with bench.lock.measuring():
@@ -132,6 +136,17 @@ class Job:
                     self.evidence.profile_after = profile(chosen.path, bench.feeds, self.recipe.target, machine)
         except StepFailed as error:
             bench.warnings.append(f"The profile could not be taken. {error.detail}")
+
+    def _look_at_activations(self) -> None:
+        """Of the original; what cannot be looked at costs its section, not the job."""
+        bench, samples = self.start.bench, self.start.material.calibration
+        if samples.synthetic or not self.clock.allows(ACTIVATION_PASSES * MOST_SAMPLES * bench.run_ms / 1000):
+            return
+        try:
+            model, threads = load(bench.original), self.recipe.target.threads
+            self.evidence.activations = activations(model, samples, self.here.work, threads, bench.lock.pause)
+        except StepFailed as error:
+            bench.warnings.append(f"The activations could not be looked at. {error.detail}")
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
