@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
-from engine.graph import NO_INPUT, copied, drop_unused, replace_list
 from engine.measure.complexity import without_large_weights
 from engine.prune.channels import FROZEN, Ids
+from engine.prune.plain import with_plain_lengths, without_zero_states
 from engine.prune.rules import NUMBERS, RULES
-from engine.prune.walk import WHOLE, Walk
+from engine.prune.walk import Walk
 
 FEWEST = 2  #: channels of a group, so that one can leave and one stays
 
@@ -37,7 +36,7 @@ class Group:
 
 def followed(model: onnx.ModelProto) -> Walk:
     """Channels of a graph whose weights are initializers."""
-    plain = with_plain_lengths(_walked(model, {}))
+    plain = with_plain_lengths(_walked(without_zero_states(model), {}))
     choices: dict[str, int] = {}
     while True:
         walk = _walked(plain, choices)
@@ -52,25 +51,6 @@ def followed(model: onnx.ModelProto) -> Walk:
 def _walked(model: onnx.ModelProto, choices: Mapping[str, int]) -> Walk:
     shaped = onnx.shape_inference.infer_shapes(without_large_weights(model), data_prop=True)
     return Walk(model, shaped.graph, RULES, NUMBERS, choices).run()
-
-
-def with_plain_lengths(walk: Walk) -> onnx.ModelProto:
-    """The graph with constants where it computed numbers from lengths that never vary.
-
-    So a scale of 1 / √width stays what it was in training, whatever becomes of the width.
-    """
-    model = copied(walk.model)
-    for node in model.graph.node:
-        for name in node.output:
-            values, axes, element = walk.known_numbers(name), walk.axes.get(name), walk.elements.get(name)
-            if values is not None and axes is not None and element in WHOLE:
-                dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
-                shaped = np.array(values, dtype).reshape([-1] * len(axes))
-                model.graph.initializer.append(numpy_helper.from_array(shaped, name))
-                node.output[0] = NO_INPUT
-    replace_list(model.graph.node, [node for node in model.graph.node if any(node.output)])
-    drop_unused(model)
-    return model
 
 
 def _free(walk: Walk, ids: Ids) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from engine.graph import copied, replace_list, tensor_types
+from engine.graph import copied, drop_unused, replace_list, tensor_types
 from engine.measure.complexity import without_large_weights
 from engine.prune.walk import Reader, Walk
 from engine.quantize.calibrate import Calibrator
@@ -142,6 +142,7 @@ def _giving(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
         for name in dict.fromkeys(names)
     ]
     replace_list(graph.graph.output, values)
+    drop_unused(graph)
     return graph
 
 

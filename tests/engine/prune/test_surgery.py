@@ -1,0 +1,81 @@
+"""A pruned graph computes what the original does with zeros in place of the removed channels."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.data import synthetic_samples
+from engine.graph import lift_constants
+from engine.prune.groups import followed, groups
+from engine.prune.surgery import without, zeroed
+from engine.signature import Signature
+from engine.simplify import simplified
+from tests.engine.prune.networks import BLOCKS, both_ways, heads, stacked
+from tests.engine.prune.running import outputs
+from tests.models import Net, depthwise_cnn, mlp, recurrent, residual_cnn, small_cnn, transformer
+
+EVERY_NET = [small_cnn, residual_cnn, depthwise_cnn, mlp, transformer, recurrent, heads, both_ways]
+MOST_DIFFERENCE = 1e-5  #: of the largest output
+
+
+def difference_when_halved(model: onnx.ModelProto, seed: int = 0) -> tuple[float, float]:
+    """Largest difference to the model with zeros, and the share of weights that stays."""
+    walk = followed(model)
+    random = np.random.default_rng(seed)
+    found = groups(walk)
+    assert found, "nothing can be removed"
+    removed = np.concatenate([random.permutation(group.channels)[: len(group) // 2] for group in found])
+    pruned = without(walk, removed)
+    samples = synthetic_samples(Signature.of(model), 4, seed)
+    assert Signature.of(pruned) == Signature.of(model)
+    pairs = zip(outputs(pruned, samples), outputs(zeroed(walk, removed), samples), strict=True)
+    worst = max(float(np.abs(one - other).max() / np.abs(other).max()) for one, other in pairs)
+    return worst, weights_of(pruned) / weights_of(model)
+
+
+def weights_of(model: onnx.ModelProto) -> int:
+    return sum(int(np.prod(weight.dims)) for weight in model.graph.initializer)
+
+
+@pytest.mark.parametrize("net", EVERY_NET)
+def test_removing_channels_is_the_same_as_zeroing_them(net: Callable[[], Net]) -> None:
+    difference, left = difference_when_halved(net().model())
+    assert difference < MOST_DIFFERENCE
+    assert left < 0.7
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.__name__)
+def test_every_kind_of_block_gets_narrower(block: Callable[[Net, str, int], str]) -> None:
+    difference, left = difference_when_halved(stacked([block, block]).model())
+    assert difference < MOST_DIFFERENCE
+    assert left < 0.8
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=5), st.integers(0, 1000), st.booleans())
+def test_blocks_in_any_order(blocks: list[Callable[[Net, str, int], str]], seed: int, folded: bool) -> None:
+    model = stacked(blocks).model()
+    if folded:
+        model = simplified(model) or model
+        lift_constants(model)
+    difference, _ = difference_when_halved(model, seed)
+    assert difference < MOST_DIFFERENCE
+
+
+@pytest.mark.parametrize(("operator", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_hidden_sizes_shrink_though_their_first_state_is_written_out(operator: str, gates: int) -> None:
+    difference, left = difference_when_halved(both_ways(operator, gates).model())
+    assert difference < MOST_DIFFERENCE
+    assert left < 0.8
+
+
+def test_a_scale_stays_what_it_was_in_training() -> None:
+    """1 / √(size of a head) is computed from a width that may shrink."""
+    walk = followed(heads().model())
+    whole = without(walk, np.array([], np.int64))
+    assert not any(node.op_type == "Div" and "Shape" in node.input[0] for node in whole.graph.node)
+    assert sum(node.op_type == "Div" for node in whole.graph.node) == 1
