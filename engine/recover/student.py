@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from engine.differentiable import DifferentiableGraph
+from engine.graph import inlined
 from engine.recover.adam import Adam, State
-from engine.recover.trainable import trainable
+from engine.recover.trainable import read_as_weights
 
 LARGEST_NORM = 1.0  #: of all gradients together
 
@@ -19,11 +20,10 @@ class Student:
 
     def __init__(self, model: onnx.ModelProto, taps: tuple[str, ...] = ()) -> None:
         self.graph = DifferentiableGraph(model, taps=taps)
-        names = trainable(model)
-        weights = self.graph.weights()
-        for name, weight in weights.items():
-            weight.requires_grad_(name in names)
-        self.weights = {name: weight for name, weight in weights.items() if name in names}
+        names = read_as_weights(inlined(model))
+        for name, weight in self.graph.weights().items():
+            weight.requires_grad_(name in names and weight.dtype is torch.float32 and weight.numel() > 1)
+        self.weights = {name: weight for name, weight in self.graph.weights().items() if weight.requires_grad}
         self.optimizer = Adam(self.weights)
 
     def outputs(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:

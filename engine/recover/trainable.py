@@ -46,18 +46,11 @@ POSITIONS: dict[str, range | tuple[int, ...]] = {
 MOVERS = ("Cast", "Concat", "Expand", "Identity", "Reshape", "Split", "Squeeze", "Transpose", "Unsqueeze")
 
 
-def trainable(model: onnx.ModelProto) -> set[str]:
-    """Names of the float32 initializers that may learn, those inside of branches and loops too."""
-    weights = {
-        weight.name
-        for graph in all_graphs(model.graph)
-        for weight in graph.initializer
-        if weight.data_type == onnx.TensorProto.FLOAT and _elements(weight) > 1
-    }
+def read_as_weights(model: onnx.ModelProto) -> set[str]:
+    """Names that every reader takes for a weight, those inside of branches and loops too."""
     outputs = {value.name for graph in all_graphs(model.graph) for value in graph.output}
-    read_otherwise = {name for name, fits in _readings(model) if not fits}
-    read = {name for name, fits in _readings(model) if fits}
-    return (weights & read) - read_otherwise - outputs
+    readings = list(_readings(model))
+    return {name for name, fits in readings if fits} - {name for name, fits in readings if not fits} - outputs
 
 
 def _readings(model: onnx.ModelProto) -> Iterator[tuple[str, bool]]:
@@ -70,10 +63,3 @@ def _readings(model: onnx.ModelProto) -> Iterator[tuple[str, bool]]:
 
 def _operator(node: onnx.NodeProto) -> str:
     return node.op_type if node.domain in (*ONNX_DOMAINS, "com.microsoft") else ""
-
-
-def _elements(weight: onnx.TensorProto) -> int:
-    count = 1
-    for size in weight.dims:
-        count *= size
-    return count

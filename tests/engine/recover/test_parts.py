@@ -1,0 +1,142 @@
+"""The parts of a recovery: which weights learn, which rows are read, what an output is, how the course goes."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.data import synthetic_samples
+from engine.recover.course import Course, Point
+from engine.recover.labels import label_loss, label_target
+from engine.recover.lessons import Lessons
+from engine.recover.student import Student
+from engine.recover.targets import Kind, distance, target_of
+from engine.signature import Signature
+from tests.models import Net, branching, small_cnn
+
+
+def lessons(count: int = 100, seed: int = 0) -> Lessons:
+    return Lessons(synthetic_samples(Signature.of(small_cnn().model()), count, 0), seed)
+
+
+def test_a_pass_reads_every_row_once_and_none_that_is_held_out() -> None:
+    given = lessons()
+    first = np.concatenate([given.positions(step, 10) for step in range(9)])
+    assert sorted(first) == sorted(set(range(100)) - set(given.held_out.tolist()))
+    second = np.concatenate([given.positions(step, 10) for step in range(9, 18)])
+    assert sorted(second) == sorted(first) and second.tolist() != first.tolist()
+
+
+def test_a_step_that_crosses_the_end_of_a_pass_goes_on_with_the_next() -> None:
+    given = lessons()
+    read = [position for step in range(13) for position in given.positions(step, 7)]
+    assert len(read) == 91 and set(read[:90]) == set(read)
+
+
+def test_rows_of_one_run_stay_together() -> None:
+    net = Net()
+    net.gemm(net.input("x", [4, 8]), (8, 3), name="y")
+    model = net.output("y", [4, 3]).model()
+    given = Lessons(synthetic_samples(Signature.of(model), 40, 0), 0)
+    for run in given.in_runs(given.positions(0, 16), 100):
+        assert run.tolist() == list(range(run[0], run[0] + 4)) and run[0] % 4 == 0
+
+
+def test_settings_do_not_learn() -> None:
+    net = Net()
+    x = net.linear(net.input("x", ["batch", 8]), (8, 8))
+    x = net.op("Pow", x, net.constant(np.array([2.0, 2, 2, 2, 2, 2, 2, 2], np.float32), "exponents"))
+    x = net.op("Mul", x, net.constant(np.array([0.5], np.float32), "factor"))
+    net.op("Clip", x, net.constant(np.float32(0)), net.constant(np.float32(6)), name="y")
+    assert set(Student(net.output("y", ["batch", 8]).model()).weights) == {"w0", "w1"}
+
+
+def test_a_normalization_keeps_its_mean_and_variance() -> None:
+    model = small_cnn().model()
+    norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+    learning = set(Student(model).weights)
+    assert all(set(node.input[1:3]) <= learning and learning.isdisjoint(node.input[3:5]) for node in norms)
+
+
+def test_weights_inside_of_branches_learn() -> None:
+    assert set(Student(branching().model()).weights) == {"then_weight", "else_weight"}
+
+
+SCORES = np.random.default_rng(0).standard_normal((32, 5)).astype(np.float32)
+SHARES = np.exp(SCORES) / np.exp(SCORES).sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "axis"),
+    [
+        (SCORES, Kind.SCORES, 1),
+        (SHARES, Kind.PROBABILITIES, 1),
+        (SHARES.reshape(8, 4, 5), Kind.PROBABILITIES, 2),
+        (SHARES.reshape(8, 4, 5).transpose(0, 2, 1), Kind.PROBABILITIES, 1),
+        (SCORES.reshape(8, 4, 5), Kind.VALUES, None),
+        (SCORES.reshape(32, 5, 1, 1), Kind.SCORES, 1),
+        (SCORES[:, :1], Kind.VALUES, None),
+    ],
+)
+def test_an_output_is_seen_for_what_it_is(values: np.ndarray, kind: Kind, axis: int | None) -> None:
+    target = target_of("y", values)
+    assert target is not None and target.kind is kind
+    assert axis is None or target.axis == axis
+
+
+def test_decisions_and_nothing_but_infinity_teach_nothing() -> None:
+    assert target_of("y", np.array([1, 2])) is None
+    assert target_of("y", np.full((4, 3), np.inf, np.float32)) is None
+
+
+@pytest.mark.parametrize("values", [SCORES, SHARES, SCORES.reshape(8, 4, 5)])
+def test_equal_outputs_are_no_distance_apart_and_knowing_nothing_is_about_one(values: np.ndarray) -> None:
+    target, teacher = target_of("y", values), torch.from_numpy(values)
+    assert target is not None
+    assert distance(target, teacher, teacher, 2.0).item() == pytest.approx(0, abs=1e-6)
+    nothing = torch.from_numpy(values).mean(0, keepdim=True).expand_as(teacher)
+    assert 0.2 < distance(target, nothing, teacher, 2.0).item() < 4
+
+
+def test_what_the_teacher_makes_infinite_is_left_out() -> None:
+    values = SCORES.reshape(8, 4, 5).copy()
+    values[0, 0] = -np.inf
+    target, teacher = target_of("y", values), torch.from_numpy(values)
+    assert target is not None
+    student = torch.zeros(8, 4, 5, requires_grad=True)
+    distance(target, student, teacher, 2.0).backward()
+    assert student.grad is not None and torch.isfinite(student.grad).all() and not student.grad[0, 0].any()
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_the_right_class_lowers_the_loss_of_labels(shares: bool) -> None:
+    values, labels = SHARES if shares else SCORES, SCORES.argmax(1)
+    target = label_target("y", values, labels)
+    assert target is not None
+    right = label_loss(target, torch.from_numpy(values), torch.from_numpy(labels))
+    wrong = label_loss(target, torch.from_numpy(values), torch.from_numpy((labels + 1) % 5))
+    assert right < wrong
+
+
+def test_labels_of_two_classes_and_values_answer_one_number() -> None:
+    values = SCORES[:, :1]
+    for labels, good in (((values[:, 0] > 0).astype(int), 4.0), (values[:, 0] * 2, 2.0)):
+        target = label_target("y", values, labels)
+        assert target is not None
+        better = label_loss(target, torch.from_numpy(values * good), torch.from_numpy(labels))
+        assert better < label_loss(target, torch.from_numpy(-values), torch.from_numpy(labels))
+
+
+def test_the_rate_warms_up_and_comes_down_to_nothing() -> None:
+    course = Course(100, 32, 0.01)
+    rates = []
+    for course.step in range(100):
+        rates.append(course.rate_now())
+    assert rates[0] < 0.005 and max(rates) == pytest.approx(0.01, rel=0.01) and rates[-1] < 1e-4
+    assert rates.index(max(rates)) in range(4, 7)
+
+
+def test_a_training_that_found_nothing_better_for_long_stands_still() -> None:
+    course = Course(100, 32, 0.01, points=[Point(step, 1.0, loss) for step, loss in enumerate([3.0, 1.0, *[2.0] * 8])])
+    assert course.stands_still
+    course.points.append(Point(10, 1.0, 0.5))
+    assert not course.stands_still
