@@ -31,6 +31,6 @@ SkipSimplifiedLayerNormalization TransposeMatMul
 
 NAMES = {
     "": frozenset(STANDARD.split()),
-    "ai.onnx.ml": frozenset({"ArrayFeatureExtractor"}),
+    "ai.onnx.ml": frozenset({"ArrayFeatureExtractor", "Binarizer", "LinearRegressor", "Normalizer", "Scaler"}),
     "com.microsoft": frozenset(RUNTIME.split()),
 }

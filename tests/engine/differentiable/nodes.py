@@ -63,7 +63,8 @@ class OneNode:
                 fed.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(values.dtype), None))
         outputs = [helper.make_empty_tensor_value_info(name) for name in self.results]
         graph = helper.make_graph([self.node], "one node", fed, outputs, stored)
-        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
+        versions = {"": self.opset, "com.microsoft": 1, "ai.onnx.ml": 3}
+        opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
     def feeds(self) -> dict[str, np.ndarray]:
