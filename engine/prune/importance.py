@@ -17,6 +17,8 @@ from onnx import numpy_helper
 from engine.prune.moments import Key, Moments, key_of
 from engine.prune.walk import FLOATS, Reader, Walk
 
+FEWEST_ROWS = 1000  #: samples times positions, before what is always zero is taken for dead
+
 Scores = NDArray[np.float64]  #: one for each id; those of channels count
 
 
@@ -66,7 +68,8 @@ def dead(walk: Walk, seen: Mapping[Key, Moments]) -> set[int]:
         found, ids = seen.get(key_of(reader)), walk.read_by(reader)
         if found is None or ids is None:
             continue
-        is_silent = found.power * weight_norms(walk, reader) == 0
+        brought = weight_norms(walk, reader) * (found.power if found.rows >= FEWEST_ROWS else 1)
+        is_silent = brought == 0
         silent |= set(roots[ids[is_silent]].tolist())
         alive |= set(roots[ids[~is_silent]].tolist())
     return silent - alive

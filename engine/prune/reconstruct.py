@@ -27,6 +27,7 @@ from engine.prune.walk import Reader, Walk
 from engine.quantize.calibrate import Calibrator
 
 RIDGE = 1e-3  #: λ, as a share of the mean variance of the channels that stay
+SCARCE = 0.1  #: what is added to that, times channels per row: what few rows show by chance is not to be learned
 
 Array = NDArray[np.float64]
 
@@ -121,7 +122,7 @@ def _take_over(inputs: Array, pairs: Pairs, stays: NDArray[np.bool_], *, centred
     mean, narrow_mean = (pairs.mean, pairs.narrow_mean) if centred else (0 * pairs.mean, 0 * pairs.narrow_mean)
     across = pairs.across - np.outer(mean, narrow_mean)
     narrow = pairs.narrow - np.outer(narrow_mean, narrow_mean)
-    ridge = RIDGE * np.trace(narrow) / len(narrow) + np.finfo(np.float32).tiny
+    ridge = (RIDGE + SCARCE * len(narrow) / pairs.rows) * np.trace(narrow) / len(narrow) + np.finfo(np.float32).tiny
     in_place = np.eye(len(stays))[:, stays]
     left = across - in_place @ narrow
     share = in_place + np.linalg.solve(narrow + ridge * np.eye(len(narrow)), left.T).T  # A: (wide, narrow)

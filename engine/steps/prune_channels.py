@@ -16,6 +16,7 @@ Li et al. 2017; He et al. 2017 (reconstruction); Fang et al. 2023 (DepGraph).
 With ratio 0, only dead channels leave: always zero on the samples, or never read. That loses nothing.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ from engine.quantize.prepare import LOWEST_OPSET, at_opset
 from engine.recipe import Importance, PruneChannels
 from engine.steps.base import Skipped, StepContext, Variant
 
+MOST_SHARE_OF_TIME, FEWEST_SAMPLES = 0.25, 16
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "RNN")
 
 
@@ -57,6 +59,7 @@ def run(step: PruneChannels, model: Path, context: StepContext) -> list[Variant]
     found = groups(walk)
     if not found:
         return Skipped("no channel can leave: each one is part of an input or an output, or meets all others")
+    step = _within_time(step, walk, context)
     samples = context.calibration.first(step.samples)
     calibrator = Calibrator(walk.model, samples, context.folder, context.target.threads, context.pause)
     seen = _seen(walk, found, step, calibrator)
@@ -79,6 +82,15 @@ def _prepared(model: Path, context: StepContext) -> onnx.ModelProto | str:
     graph = simplified(graph) or graph
     lift_constants(graph)
     return graph
+
+
+def _within_time(step: PruneChannels, walk: Walk, context: StepContext) -> PruneChannels:
+    """With fewer samples where reconstruction, which runs them once for each layer, would take too long."""
+    if context.glimpse is None or math.isinf(context.seconds):
+        return step
+    seconds = context.glimpse.run_ms / 1000 * (1 + len(walk.readers) * step.reconstruct)
+    affordable = max(int(MOST_SHARE_OF_TIME * context.seconds / seconds), FEWEST_SAMPLES)
+    return step.model_copy(update={"samples": min(step.samples, affordable)})
 
 
 def _seen(walk: Walk, found: list[Group], step: PruneChannels, calibrator: Calibrator) -> dict[Key, Moments]:
