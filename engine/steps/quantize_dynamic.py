@@ -20,6 +20,9 @@ from engine.quantize.recurrent import FEWEST_RECURRENT, lstms
 from engine.quantize.refusal import refusal, without_kernel
 from engine.recipe import Activations, QuantizeDynamic, Range, Scales
 from engine.steps.base import Skipped, StepContext, Variant
+from engine.steps.leaders import leaders
+
+TOO_COARSE = (Scales.PER_TENSOR, Range.REDUCED)  #: nobody's choice, but anybody may ask for it
 
 
 def refuse(model: onnx.ModelProto) -> str | None:
@@ -50,7 +53,7 @@ def _may_be_large(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) ->
 
 
 def run(step: QuantizeDynamic, model: Path, context: StepContext) -> list[Variant] | Skipped:
-    """One file per range of weights worth trying, the most promising first."""
+    """The formats of the weights that lead in a quick look."""
     if step.activations is Activations.SIGNED:
         return Skipped("activations that are quantized as the model runs are always unsigned")
     original = load(model)
@@ -67,19 +70,20 @@ def run(step: QuantizeDynamic, model: Path, context: StepContext) -> list[Varian
         path = context.folder / f"dynamic-{len(variants)}.onnx"
         save(dynamically_quantized(graph, _format(options), kept), path)
         variants.append(Variant(path, options, _label(options)))
-    return variants
+    return leaders(variants, context)
 
 
 def _options(step: QuantizeDynamic, *, saturates: bool) -> list[QuantizeDynamic]:
     """The step with every `auto` decided, the most promising choice first.
 
-    The kernel multiplies by a scale per channel as fast as by one for all, so that `auto` does not try the latter.
+    A single scale is less true but faster in LSTM layers; seven bits of it are too few.
     """
+    scales = [Scales.PER_CHANNEL, Scales.PER_TENSOR] if step.weight_scales is Scales.AUTO else [step.weight_scales]
     best = [Range.REDUCED, Range.FULL] if saturates else [Range.FULL]
     ranges = best if step.weight_range is Range.AUTO else [step.weight_range]
-    scales = Scales.PER_CHANNEL if step.weight_scales is Scales.AUTO else step.weight_scales
-    chosen = {"activations": Activations.UNSIGNED, "weight_scales": scales}
-    return [step.model_copy(update=chosen | {"weight_range": weight_range}) for weight_range in ranges]
+    pairs = [(scale, bits) for scale in scales for bits in ranges if (scale, bits) != TOO_COARSE] or [TOO_COARSE]
+    chosen = step.model_copy(update={"activations": Activations.UNSIGNED})
+    return [chosen.model_copy(update={"weight_scales": scale, "weight_range": bits}) for scale, bits in pairs]
 
 
 def _format(step: QuantizeDynamic) -> Format:

@@ -34,13 +34,11 @@ from engine.quantize.sensitivity import LayerEffect, Sensitivity, first_guess
 from engine.quantize.workshop import Workshop
 from engine.recipe import Calibration, Layout, QuantizeStatic
 from engine.steps.base import Rounds, Skipped, Standing, StepContext, Variant
+from engine.steps.leaders import LEAST_DB, NOISE, leaders
 
 if TYPE_CHECKING:
     from engine.measure.glimpse import Glimpse  # its libraries take a second to import, and inspection needs none
 
-NOISE = 0.02  #: files that differ by less in time are equally fast
-LEAST_DB = 0.2  #: that a remedy must bring
-LEADERS = 2  #: formats that are refined
 MOST_MIXTURES = 5  #: with float, that are measured in full
 
 
@@ -51,6 +49,12 @@ def refuse(model: onnx.ModelProto) -> str | None:
 
 def run(step: QuantizeStatic, model: Path, context: StepContext) -> Rounds | Skipped:
     """First the best of the formats, then mixtures with float where the limit asks for them."""
+    found = search(step, model, context)
+    return found if isinstance(found, Skipped) else found.rounds()
+
+
+def search(step: QuantizeStatic, model: Path, context: StepContext) -> "Search | Skipped":
+    """What chooses a format for the model."""
     original = load(model)
     graph = refuse(original) or prepared(model, context.calibration, context.folder)
     if isinstance(graph, str):
@@ -60,14 +64,14 @@ def run(step: QuantizeStatic, model: Path, context: StepContext) -> Rounds | Ski
     workshop = Workshop(original, graph, samples, context.folder, context.target.threads, context.pause)
     if reason := workshop.nothing_to_do(plainest(step)):
         return Skipped(reason)
-    return _Search(step, workshop, context).rounds()
+    return Search(step, workshop, context)
 
 
 _File = Variant[QuantizeStatic]
 
 
 @dataclass
-class _Search:
+class Search:
     """From a step with things left to choose to files without."""
 
     step: QuantizeStatic
@@ -80,28 +84,13 @@ class _Search:
         return self.context.glimpse
 
     def rounds(self) -> Rounds:
-        leaders = self._leaders(
-            [self._write(options) for options in formats(self.step, saturates=self.context.saturates)]
-        )
-        proposed = [self._refined(leader) for leader in leaders]
+        looked_at = [self._write(options) for options in formats(self.step, saturates=self.context.saturates)]
+        proposed = [self._refined(leader) for leader in leaders(looked_at, self.context)]
         standing = yield proposed
         if standing is not None and self.step.mixed is not False:
             yield from self._mixtures(proposed[0], standing)
 
     # ── choosing a format ────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _leaders(self, variants: list[_File]) -> list[_File]:
-        """The fastest one, and the next fastest ones that are truer than those before them."""
-        if len(variants) == 1:
-            return variants
-        times = dict(zip(variants, self.glimpse.times([one.path for one in variants]), strict=True))
-        leaders: list[_File] = []
-        for one in sorted(variants, key=lambda one: times[one], reverse=True):
-            if not leaders or self._db(one) > self._db(leaders[-1]) + LEAST_DB:
-                as_fast = bool(leaders) and times[one] >= times[leaders[-1]] * (1 - NOISE)
-                leaders[len(leaders) - as_fast :] = [one]
-        self._leave(variants, leaders[:LEADERS])
-        return leaders[:LEADERS]
 
     def _refined(self, leader: _File) -> _File:
         """The same format with the calibration, the remedies and the layout that serve it best."""
