@@ -38,7 +38,10 @@ def reconstructed(walk: Walk, removed: Ids, seen: Mapping[Key, Moments], calibra
     ids = {key_of(reader): walk.read_by(reader) for reader in walk.readers}
     stays = {key: ~gone[axis] for key, axis in ids.items() if key in seen and seen[key].has_pairs and axis is not None}
     pairs = {key: Pairs.inside(seen[key], mask) for key, mask in stays.items()}
+    own = {key_of(reader) for reader in walk.readers if reader.of_itself}
     for key, mask in stays.items():
+        if key in own:  # once corrected, it reads something else than before: best what it should have made
+            continue
         model = without(walk, removed, Reconstruction(walk, stays, pairs).weights())
         narrow = replace(calibrator, model=model, folder=calibrator.folder / "narrower")
         pairs |= compared(calibrator, narrow, {key: mask})

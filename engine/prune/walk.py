@@ -53,6 +53,7 @@ class Reader:
     weight: str
     weight_axis: int
     groups: int = 1
+    of_itself: bool = False  #: a recurrent layer, which reads what it has just made
 
 
 @dataclass

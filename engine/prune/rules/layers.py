@@ -8,7 +8,7 @@ import onnx
 from engine.graph import attribute
 from engine.prune.channels import Ids
 from engine.prune.rules.pointwise import broadcast, together
-from engine.prune.walk import Axes, Axis, Reader, Rule, Unfollowed, Walk
+from engine.prune.walk import Axes, Axis, Reader, Rule, Unfollowed, Walk, length
 
 
 def ids_of(axis: Axis) -> Ids:
@@ -115,7 +115,7 @@ def recurrent(gates: int) -> Callable[[Walk, onnx.NodeProto], list[Axes | None]]
         walk.unite(weight[1], np.tile(hidden, gates))
         walk.unite(back[1], np.tile(hidden, gates))
         walk.freeze(weight[0], back[0])
-        walk.mixed += [x[2], hidden]
+        _add_recurrent_readers(walk, node, x, hidden, directions=length(weight[0]))
         for index, repeats in ((3, 2 * gates), (5, 1), (6, 1), (7, 3)):
             given = walk.optional(node, index)
             if given is not None:
@@ -129,6 +129,20 @@ def recurrent(gates: int) -> Callable[[Walk, onnx.NodeProto], list[Axes | None]]
         return [[x[0], directions, x[1], hidden], state, list(state)]
 
     return rule
+
+
+def _add_recurrent_readers(
+    walk: Walk, node: onnx.NodeProto, x: Axes, hidden: Ids, *, directions: int | str | None
+) -> None:
+    """The layer reads its input, and its own output of the step before; which of two directions is not told apart."""
+    if node.input[1] in walk.weights:
+        walk.readers.append(Reader(node, node.input[0], 2, node.input[1], 2))
+    else:
+        walk.mixed.append(x[2])
+    if node.input[2] in walk.weights and node.output[0] and directions == 1:
+        walk.readers.append(Reader(node, node.output[0], -1, node.input[2], 2, of_itself=True))
+    else:
+        walk.mixed.append(hidden)
 
 
 def einsum(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
