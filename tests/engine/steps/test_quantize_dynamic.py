@@ -10,9 +10,10 @@ from onnx import helper, numpy_helper
 
 from engine.errors import StepFailed
 from engine.graph import load
-from engine.recipe import Activations, QuantizeDynamic, Range, Scales
-from engine.steps import Skipped
-from tests.engine.steps.outcome import FIXED, fused, run, sqnr_db, variants
+from engine.measure.glimpse import Glimpse
+from engine.recipe import Activations, QuantizeDynamic, Range, Scales, Target
+from engine.steps import Skipped, StepContext, quantize_dynamic
+from tests.engine.steps.outcome import FIXED, fused, made_up, run, sqnr_db, variants
 from tests.models import Net, mlp, recurrent, small_cnn, transformer
 
 REDUCED = QuantizeDynamic(weight_range=Range.REDUCED)
@@ -154,3 +155,21 @@ def test_an_lstm_runs_on_8_bit_weights_with_its_states(direction: str, scales: S
     assert variant.path.stat().st_size < 0.4 * path.stat().st_size
     kept = run(REDUCED.model_copy(update={"keep_float": ("LSTM",)}), path, tmp_path / "kept")
     assert isinstance(kept, Skipped)
+
+
+def test_one_scale_for_all_is_looked_at_beside_one_for_each_channel(tmp_path: Path) -> None:
+    path = recurrent(width=64).save(tmp_path / "model.onnx")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    samples = made_up(path)
+    glimpse = Glimpse(path, samples, Target(), folder / "glimpse")
+    context = StepContext(samples, folder, Target(), 0, saturates=True, glimpse=glimpse)
+    proposed = quantize_dynamic.run(QuantizeDynamic(), path, context)
+    assert isinstance(proposed, list)
+    formats = {(one.step.weight_scales, one.step.weight_range) for one in [*proposed, *context.looked_at]}
+    assert formats == {
+        (Scales.PER_CHANNEL, Range.REDUCED),
+        (Scales.PER_CHANNEL, Range.FULL),
+        (Scales.PER_TENSOR, Range.FULL),
+    }
+    assert 1 <= len(proposed) <= 2
