@@ -85,6 +85,10 @@ class Pairs:
         self.narrow = self.narrow * keep + narrow.T @ narrow * share
         self.rows = total
 
+    def is_finite(self) -> bool:
+        """Whether no value of these rows was infinite or not a number."""
+        return bool(np.isfinite(self.across).all() and np.isfinite(self.narrow).all())
+
 
 def key_of(reader: Reader) -> Key:
     return reader.tensor, reader.axis

@@ -12,7 +12,7 @@ After He et al. 2017, “Channel pruning for accelerating very deep neural netwo
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -37,42 +37,40 @@ def reconstructed(walk: Walk, removed: Ids, seen: Mapping[Key, Moments], calibra
     gone = np.isin(walk.channels.all_roots(), removed)
     ids = {key_of(reader): walk.read_by(reader) for reader in walk.readers}
     stays = {key: ~gone[axis] for key, axis in ids.items() if key in seen and seen[key].has_pairs and axis is not None}
-    pairs = {key: Pairs.inside(seen[key], mask) for key, mask in stays.items()}
     own = {key_of(reader) for reader in walk.readers if reader.of_itself}
+    work = Reconstruction(walk, stays)
     for key, mask in stays.items():
-        if key in own:  # once corrected, it reads something else than before: best what it should have made
+        work.correct(key, Pairs.inside(seen[key], mask))
+    for key, mask in stays.items():
+        if key in own:  # once corrected, such a layer reads something else: best what it should have made
             continue
-        model = without(walk, removed, Reconstruction(walk, stays, pairs).weights())
+        model = without(walk, removed, work.weights)
         narrow = replace(calibrator, model=model, folder=calibrator.folder / "narrower")
-        pairs |= compared(calibrator, narrow, {key: mask})
-    return without(walk, removed, Reconstruction(walk, stays, pairs).weights())
+        work.correct(key, compared(calibrator, narrow, {key: mask})[key])
+    return without(walk, removed, work.weights)
 
 
 @dataclass
 class Reconstruction:
     walk: Walk
     stays: Mapping[Key, NDArray[np.bool_]]
-    pairs: Mapping[Key, Pairs]
+    weights: dict[str, onnx.TensorProto] = field(default_factory=dict)  #: corrected ones, to be cut as the others are
 
     def __post_init__(self) -> None:
         self._wiring = Wiring.of(self.walk.model.graph)
-        self._values: dict[str, Array] = {}
 
-    def weights(self) -> dict[str, onnx.TensorProto]:
-        """Weights and biases that make up for what is removed, to be cut as the others are."""
+    def correct(self, key: Key, pairs: Pairs) -> None:
+        """Correct all layers that read this tensor, starting from the weights of the original."""
+        if not pairs.is_finite():
+            return
         for reader in self.walk.readers:
-            if key_of(reader) in self.stays and self._wiring.uses[reader.weight] == 1:
-                self._correct(reader)
-        return {name: self._tensor(name, values) for name, values in self._values.items()}
+            if key_of(reader) == key and self._wiring.uses[reader.weight] == 1:
+                self._correct(reader, pairs)
 
-    def _tensor(self, name: str, values: Array) -> onnx.TensorProto:
-        dtype = numpy_helper.to_array(self.walk.weights[name]).dtype
-        return numpy_helper.from_array(values.astype(dtype), name)
-
-    def _correct(self, reader: Reader) -> None:
-        stays, pairs = self.stays[key_of(reader)], self.pairs[key_of(reader)]
+    def _correct(self, reader: Reader, pairs: Pairs) -> None:
+        stays = self.stays[key_of(reader)]
         bias = None if reader.groups > 1 else self._bias(reader.node)
-        weight = self._value(reader.weight)
+        weight = self._original(reader.weight)
         inputs = np.moveaxis(weight, reader.weight_axis, 0)  # a view: what is written goes into the weight
         width = len(inputs)
         for group in range(reader.groups):
@@ -80,13 +78,15 @@ class Reconstruction:
             rows = _outputs_of(inputs, group, reader.groups)
             shift = _take_over(rows, _part(pairs, stays, part), stays[part], centred=bias is not None)
             if bias is not None:
-                self._values[bias] = self._value(bias) + shift
-        self._values[reader.weight] = weight
+                self._put(bias, self._original(bias) + shift)
+        self._put(reader.weight, weight)
 
-    def _value(self, name: str) -> Array:
-        if name in self._values:
-            return self._values[name]
+    def _original(self, name: str) -> Array:
         return numpy_helper.to_array(self.walk.weights[name]).astype(np.float64)
+
+    def _put(self, name: str, values: Array) -> None:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(self.walk.weights[name].data_type)
+        self.weights[name] = numpy_helper.from_array(values.astype(dtype), name)
 
     def _bias(self, node: onnx.NodeProto) -> str | None:
         """The constant of one value per output channel that this node alone adds."""
