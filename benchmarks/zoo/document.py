@@ -1,6 +1,7 @@
 """The zoo as a document: a table for each kind of model, and why steps did nothing as notes below."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,11 +61,21 @@ ONNX Runtime {onnxruntime.__version__}.
 Of the steps tried on them, {states["done"] - admitted} make a file, {states["skipped"]} skip with a reason, \
 {states["failed"]} fail and {states["crashed"]} crash.
 
-A cell shows the fastest file that the step proposes: how many times as fast as the original (a quick look, 1 thread,
-batch 1; models of microseconds have little to gain), and its signal to noise in dB at the worst output, or `equal`.
+A cell shows the fastest file that the step proposes, or a truer one about as fast: how many times as fast as the
+original (a quick look, 1 thread, batch 1; models of microseconds have little to gain), and its signal to noise in dB at
+the worst output, or `equal`.{_disturbed()}
 Static int8 has every remedy switched on, chooses its format, and makes one mixture with float. Inputs are made up, so
 this says that the step works there, not how accurate a trained model stays. A number in brackets is a reason below.
 Each file loads in ONNX Runtime, runs, and keeps names, types, axes that vary, metadata and versions of the original."""
+
+
+def _disturbed() -> str:
+    load, cores = os.getloadavg()[2], os.cpu_count() or 1
+    return (
+        f" Other work ran beside it (load {load:.0f} on {cores} cores), so speeds are rough."
+        if load > 2 * cores
+        else ""
+    )
 
 
 def _table(rows: Sequence[Row]) -> str:
