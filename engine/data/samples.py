@@ -18,6 +18,7 @@ from engine.errors import DataRejected
 from engine.signature import STRING
 
 MOST_CALIBRATION_ROWS = 1000
+FEWEST_JUDGED_ROWS = 300  #: which can just rule out a loss of one point in a hundred
 
 Feeds = dict[str, np.ndarray]
 
@@ -84,8 +85,11 @@ class Samples:
         unit = self.rows_per_run or 1
         return replace(self, rows=self.rows[: max(count // unit, 1) * unit])
 
-    def split(self, seed: int) -> tuple["Samples", "Samples"]:
-        """Rows to learn from and rows to judge by; disjoint, and the same for the same seed."""
+    def split(self, seed: int, *, for_training: bool = False) -> tuple["Samples", "Samples"]:
+        """Rows to learn from and rows to judge by; disjoint, and the same for the same seed.
+
+        A third is learned from, up to a thousand rows; for training, which wants more, two thirds.
+        """
         unit = self.rows_per_run or 1
         runs = np.random.default_rng(seed).permutation(len(self.rows) // unit)
         if len(runs) < 2:
@@ -95,7 +99,8 @@ class Samples:
             raise DataRejected(
                 "dataset_too_few_samples", detail, "Upload more samples, or a second set for evaluation."
             )
-        learned = min(max(len(runs) // 3, 1), max(MOST_CALIBRATION_ROWS // unit, 1))
+        few = min(max(len(runs) // 3, 1), max(MOST_CALIBRATION_ROWS // unit, 1))
+        learned = max(len(runs) - max(len(runs) // 3, FEWEST_JUDGED_ROWS // unit), few) if for_training else few
         return self._runs(runs[:learned], unit), self._runs(runs[learned:], unit)
 
     def _runs(self, runs: np.ndarray, unit: int) -> "Samples":

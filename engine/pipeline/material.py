@@ -38,7 +38,15 @@ class Material:
     warnings: list[str]
 
 
-def gather(request: EngineRequest, attempt: Path, folder: Path, signature: Signature, seed: int) -> Material:
+def gather(
+    request: EngineRequest,
+    attempt: Path,
+    folder: Path,
+    signature: Signature,
+    seed: int,
+    *,
+    for_training: bool = False,
+) -> Material:
     """Raises DataRejected, naming the array and the remedy."""
     if request.calibration is None:
         calibration, evaluation = synthetic_samples(signature, MADE_UP, seed).split(seed)
@@ -46,7 +54,7 @@ def gather(request: EngineRequest, attempt: Path, folder: Path, signature: Signa
     calibration = open_samples(attempt / request.calibration, signature, request.labels, folder / "calibration")
     if request.evaluation is None:
         _check_enough(calibration, "The data set has", FEWEST_TO_SPLIT)
-        calibration, evaluation = calibration.split(seed)
+        calibration, evaluation = calibration.split(seed, for_training=for_training)
     else:
         evaluation = open_samples(attempt / request.evaluation, signature, request.labels, folder / "evaluation")
         _check_enough(evaluation, "The data set for evaluation has", FEWEST_TO_JUDGE)

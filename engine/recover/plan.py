@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from engine.recover.course import Course
 from engine.recover.examiner import Examiner
-from engine.recover.rate import find_rate
+from engine.recover.rate import SEARCHED_STEPS, USUAL_RATE, find_rate
 from engine.recover.student import Student
 
 USUAL_ROWS = 64  #: of one step
 FEWEST_ROWS, MOST_ROWS = 16, 128
 WANTED_STEPS = 600  #: with fewer, a step reads fewer rows
 MOST_STEPS, MOST_PASSES = 50_000, 200
+WORTH_A_SEARCH = 10 * SEARCHED_STEPS  #: steps; for fewer, the search for a rate would cost too many of them
 TIMED_STEPS = 3
 SPENT = 0.92  #: of the time, by the steps; the rest is for looking at what is held out
 
@@ -39,16 +40,22 @@ def course_for(
     learner: Student, examiner: Examiner, options: Options, deadline: float, pause: Callable[[], None]
 ) -> Course:
     """Within the time; the learner is as before afterwards."""
+    steps, rows = options.steps, min(options.rows or USUAL_ROWS, examiner.lessons.taught)
+    if steps is None:
+        steps, rows = _length(learner, examiner, rows, options, deadline)
+    searching = SEARCHED_STEPS if options.rate is None and steps >= WORTH_A_SEARCH else 0
+    rate = find_rate(learner, examiner, rows, pause) if searching else options.rate or USUAL_RATE
+    return Course(steps - searching if options.steps is None else steps, rows, rate)
+
+
+def _length(learner: Student, examiner: Examiner, rows: int, options: Options, deadline: float) -> tuple[int, int]:
+    """How many steps the time allows, and of how many rows."""
     taught = examiner.lessons.taught
-    rows = min(options.rows or USUAL_ROWS, taught)
-    rate = options.rate or find_rate(learner, examiner, rows, pause)
-    if options.steps is not None:
-        return Course(options.steps, rows, rate)
     affordable = max(deadline - time.monotonic(), 0.0) * SPENT / _seconds_of_a_row(learner, examiner, rows)
     if options.rows is None:
         rows = min(max(_power_of_two(affordable / WANTED_STEPS), FEWEST_ROWS), MOST_ROWS, taught)
     steps = min(affordable / rows, MOST_STEPS, max(MOST_PASSES * taught / rows, WANTED_STEPS))
-    return Course(max(int(steps), 1), rows, rate)
+    return max(int(steps), 1), rows
 
 
 def _power_of_two(number: float) -> int:

@@ -11,7 +11,9 @@ from engine.recover.examiner import Examiner
 from engine.recover.student import Student
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+USUAL_RATE = 1e-3  #: where there is no time to search
 TRIED_STEPS = 16
+SEARCHED_STEPS = TRIED_STEPS * len(RATES)
 TRIED_ROWS = 256  #: of what is held out
 NEARLY = 1.1  #: times the best loss
 

@@ -36,7 +36,7 @@ MOST_ACTIVATION_BYTES = 1 << 30  #: that one run of the graph may keep for its g
 KEPT_FOR_GRADIENTS = 2  #: times the activations of one run
 NOTHING_TO_LEARN = 1e-7  #: a loss that comes of rounding
 FEW_ROWS = 64
-SNAPSHOT = "training.npz"
+SNAPSHOT, SNAPSHOT_FORMAT = "training.npz", 1
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class _Recovery:
         training = self._training(learner, examiner)
         training.run()
         if training.course.best_step == 0:
-            return "no step of training brought its outputs nearer on samples that it did not learn from"
+            return f"none of {training.course.step:,} training steps brought it nearer on samples that it did not see"
         path = save(learner.graph.written_back(), self.here.folder / "recovered.onnx")
         return Recovered(path, training.course, self.lessons.taught, len(self.lessons.held_out))
 
@@ -156,7 +156,7 @@ class _Recovery:
         """Which training it is: the same files, samples and options."""
         asked = {name: value for name, value in asdict(self.options).items() if name not in ("seconds", "threads")}
         files = [sha256(self.student), sha256(self.teacher) if self.teacher else ""]
-        digest = hashlib.sha256("\n".join([*files, str(asked)]).encode())
+        digest = hashlib.sha256("\n".join([*files, str(asked), str(SNAPSHOT_FORMAT)]).encode())
         digest.update(np.ascontiguousarray(self.lessons.samples.rows).tobytes())
         return digest.hexdigest()
 

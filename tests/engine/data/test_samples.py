@@ -140,3 +140,9 @@ def test_an_input_without_a_numpy_type_cannot_be_made_up() -> None:
     with pytest.raises(DataRejected) as caught:
         synthetic_samples(Signature((tensor,), ()), 4, 0)
     assert caught.value.code == "input_type_unsupported"
+
+
+def test_training_learns_from_more_rows_and_leaves_enough_to_judge_by() -> None:
+    assert [len(part) for part in numbered(3000).split(0, for_training=True)] == [2000, 1000]
+    assert [len(part) for part in numbered(600).split(0, for_training=True)] == [300, 300]
+    assert [len(part) for part in numbered(60).split(0, for_training=True)] == [20, 40]
