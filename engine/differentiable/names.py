@@ -23,10 +23,10 @@ SoftmaxCrossEntropyLoss Softplus Softsign SpaceToDepth Split SplitToSequence Sqr
 Tanh TensorScatter ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample Where Xor
 """
 RUNTIME = """
-Attention BiasAdd BiasGelu DequantizeLinear DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedConv FusedGemm
-FusedMatMul Gelu MatMulIntegerToFloat MatMulNBits MultiHeadAttention QLinearAdd QLinearConcat QLinearGlobalAveragePool
-QLinearLeakyRelu QLinearMul QLinearSigmoid QuantizeLinear QuickGelu RotaryEmbedding SkipLayerNormalization
-SkipSimplifiedLayerNormalization TransposeMatMul
+Attention BiasAdd BiasGelu DequantizeLinear DynamicQuantizeLSTM DynamicQuantizeMatMul EmbedLayerNormalization FastGelu
+FusedConv FusedGemm FusedMatMul GatherBlockQuantized Gelu MatMulIntegerToFloat MatMulNBits MultiHeadAttention QGemm
+QLinearAdd QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearSigmoid QuantizeLinear QuickGelu
+RotaryEmbedding SkipLayerNormalization SkipSimplifiedLayerNormalization TransposeMatMul
 """
 
 NAMES = {

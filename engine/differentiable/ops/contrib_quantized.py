@@ -2,7 +2,9 @@
 
     MatMulNBits               y = x Wᵀ + b, W unpacked once from blocks of 2, 4 or 8 bits; it stays as it is
     DynamicQuantizeMatMul     y = dequantize(quantize(x) · W) + b
-    QLinear…                  8 bits in, computed in float, 8 bits out
+    DynamicQuantizeLSTM       an LSTM of dequantized weights; its activations stay floats while it trains
+    GatherBlockQuantized      rows of a table, unpacked when they are looked up
+    QLinear…, QGemm           8 bits in, computed in float, 8 bits out
 
 Gradients reach the inputs and the bias; weights in integers, with their scales, are constants.
 """
@@ -23,7 +25,9 @@ from engine.differentiable.ops.quantization import (
     eight_bits,
     quantize_linear,
     quantized,
+    spread_over,
 )
+from engine.differentiable.ops.recurrent import lstm
 from engine.differentiable.registry import Compute, Node, operator
 
 operator("QuantizeLinear", domain=MICROSOFT)(quantize_linear)
@@ -66,6 +70,53 @@ def _bits(packed: np.ndarray, bits: int) -> np.ndarray:
     return ((packed[..., None] >> shifts) & (2**bits - 1)).reshape(packed.shape[0], -1).astype(np.float32)
 
 
+@operator("GatherBlockQuantized", domain=MICROSOFT)
+def gather_block_quantized(node: Node) -> Compute:
+    table, scales, zeros = node.constant(0), node.constant(2), node.constant(3)
+    bits, block = node.attribute("bits", 4), node.attribute("block_size", 128)
+    if (
+        table is None
+        or scales is None
+        or table.dtype != np.uint8
+        or table.ndim != 2
+        or node.attribute("gather_axis", 0)
+    ):
+        raise node.refuse("a table that is not constant, or not packed in bytes by rows")
+    if zeros is None:
+        zeros = np.full(scales.shape, 2 ** (bits - 1), np.float32)
+    else:
+        zeros = _bits(zeros, bits)[:, : scales.shape[1]]
+    levels, scale, zero = (torch.from_numpy(part) for part in (_bits(table, bits).astype(np.uint8), scales, zeros))
+
+    def look_up(_: Tensor, index: Tensor, *_others: Tensor | None) -> Tensor:
+        place = index.long().to(levels.device)
+        rows = levels[place]
+        spread = (spread_over(part[place], rows, -1, block) for part in (scale, zero))
+        return dequantized(rows, *spread).to(index.device)
+
+    return look_up
+
+
+@operator("DynamicQuantizeLSTM", domain=MICROSOFT, host=(4,))
+def dynamic_quantize_lstm(node: Node) -> Compute:
+    weights = [_stored_weight(node, *places) for places in ((1, 8, 9), (2, 10, 11))]
+    layer = lstm(node)
+
+    def run(x: Tensor, _weight: Tensor, _recurrent: Tensor, *others: Tensor | None) -> tuple[Tensor, ...]:
+        return layer(x, *(weight.to(x) for weight in weights), *others[:5])
+
+    return run
+
+
+def _stored_weight(node: Node, place: int, scale_place: int, zero_place: int) -> Tensor:
+    """A weight (directions, gates · hidden, inputs) from levels that are stored the other way round."""
+    levels, scale, zero = (node.constant(index) for index in (place, scale_place, zero_place))
+    if levels is None or scale is None or zero is None:
+        raise node.refuse("weights that are not constant")
+    scale, zero = (part.reshape(levels.shape[0], 1, -1).astype(np.float32) for part in (scale, zero))
+    return to_torch(((levels.astype(np.float32) - zero) * scale).swapaxes(1, 2))
+
+
 @operator("DynamicQuantizeMatMul", domain=MICROSOFT)
 def dynamic_quantize_matmul(node: Node) -> Compute:
     node.constant(2)  # the weight's scale belongs to its integers
@@ -103,6 +154,31 @@ def _scaled_product(
     """The product of levels less their zero points, in the scale's type."""
     y = centred(a, zeros[0], scale.dtype, -2) @ centred(b, zeros[1], scale.dtype, -1) * scale
     return y if bias is None else y + bias
+
+
+@operator("QGemm", domain=MICROSOFT)
+def qgemm(node: Node) -> Compute:
+    turn_a, turn_b = node.attribute("transA", 0), node.attribute("transB", 0)
+    alpha = node.attribute("alpha", 1.0)
+
+    def multiply(
+        a: Tensor,
+        a_scale: Tensor,
+        a_zero: Tensor,
+        b: Tensor,
+        b_scale: Tensor,
+        b_zero: Tensor,
+        bias: Tensor | None = None,
+        y_scale: Tensor | None = None,
+        y_zero: Tensor | None = None,
+    ) -> Tensor:
+        """Scale and zero point of b are those of the outputs; the bias has the scale of the product."""
+        left = centred(a.T if turn_a else a, a_zero, torch.float32)
+        product = left @ centred(b.T if turn_b else b, b_zero, torch.float32, 1)
+        y = (product if bias is None else product + bias) * (alpha * a_scale * b_scale)
+        return y if y_scale is None else quantized(y, y_scale, y_zero, eight_bits(y_zero))
+
+    return multiply
 
 
 def _pairwise(function: Callable[[Tensor, Tensor], Tensor]) -> Compute:

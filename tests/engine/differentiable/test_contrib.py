@@ -60,6 +60,17 @@ QUANTIZED = {
                                  0.02 * positives(5), None, floats(5), constants=(1, 2, 4)),
     "back to floats": own("MatMulIntegerToFloat", levels(3, 8), levels(8, 5, element=np.int8, low=-60), SCALE,
                           0.02 * positives(5), ZERO, None, floats(5), constants=(1, 3, 6)),
+    "layer of a matrix": own("QGemm", levels(3, 8), SCALE, ZERO, levels(5, 8, element=np.int8, low=-60),
+                             0.02 * positives(5), np.zeros(5, np.int8), np.int32([10, -200, 30, 0, 500]),
+                             0.5 * SCALE, ZERO, constants=(3, 4, 5, 6), transB=1),
+    "layer of a matrix that gives floats": own("QGemm", levels(3, 8), SCALE, ZERO, levels(8, 5), SCALE, ZERO,
+                                               constants=(3,), alpha=0.5),
+    "rows of a table": own("GatherBlockQuantized", levels(9, 32, high=255), np.int64([[3, 8], [0, 1]]),
+                           positives(9, 2), levels(9, 2, high=255), constants=(0, 2, 3), bits=8, block_size=16,
+                           gather_axis=0, quantize_axis=1),
+    "rows of a table of 4 bits": own("GatherBlockQuantized", levels(9, 16, high=255), np.int64([3, 8]),
+                                     positives(9, 2), constants=(0, 2), bits=4, block_size=16,
+                                     gather_axis=0, quantize_axis=1),
     "sum": own("QLinearAdd", levels(3, 8), SCALE, ZERO, levels(3, 8), SCALE, np.uint8(30), SCALE, ZERO),
     "product": own("QLinearMul", levels(3, 8), SCALE, ZERO, levels(8), SCALE, np.uint8(30), SCALE, ZERO),
     "sigmoid": own("QLinearSigmoid", levels(3, 8), SCALE, ZERO, np.float32(1 / 256), np.uint8(0),
@@ -81,6 +92,18 @@ def test_fused_operators_give_what_onnx_runtime_gives_and_right_gradients(case: 
 def test_quantized_operators_give_what_onnx_runtime_gives(case: OneNode) -> None:
     """Products may be rounded in another order, by ONNX Runtime to fewer digits."""
     case.check_outputs(tolerance=2e-3)
+
+
+def test_an_lstm_of_stored_levels_is_near_to_the_one_with_rounded_activations() -> None:
+    weight, recurrent = (levels(1, size, 16, element=np.int8, low=-60) for size in (3, 4))
+    case = own(
+        "DynamicQuantizeLSTM", floats(2, 2, 3), weight, recurrent, floats(1, 32), None, None, None, None,
+        0.004 * positives(1, 16), np.zeros((1, 16), np.int8), 0.004 * positives(1, 16), np.zeros((1, 16), np.int8),
+        constants=(1, 2, 3, 8, 9, 10, 11), outputs=3, hidden_size=4,
+    )  # fmt: skip
+    for ours, theirs in zip(case.ours(), case.onnxruntimes(), strict=True):
+        assert ours.shape == theirs.shape
+        assert np.abs(ours - theirs).mean() < 0.1 * np.abs(theirs).mean()
 
 
 def test_weights_of_few_bits_stay_and_pass_gradients_on() -> None:
