@@ -17,23 +17,27 @@ import onnx
 from onnx import numpy_helper
 
 from engine import words
-from engine.graph import all_graphs, inlined, load, save
-from engine.quantize.weights import Weight, weights
+from engine.graph import all_graphs, all_nodes, constant_of, inlined, is_standard, load, save
+from engine.quantize.weights import OPERATORS, Weight, is_large, weights
 from engine.recipe import PruneWeights
 from engine.steps.base import Skipped, StepContext, Variant
 from engine.unpack import FEWEST_ELEMENTS, lift_large_constants
 
 CHUNK_BYTES = 1 << 20
 TABLES = ("Gather",)  #: a row of an embedding is not summed up
+LAYERS = tuple(operator for operator in OPERATORS if operator not in TABLES)
+NOTHING = f"it has no matrix product, convolution or recurrent layer with {FEWEST_ELEMENTS} float weights"
 
 
 def refuse(model: onnx.ModelProto) -> str | None:
-    """Why there is no weight to set to zero."""
-    model = inlined(onnx.ModelProto.FromString(model.SerializeToString()))
-    lift_large_constants(model)
+    """Why there is no weight to set to zero, as far as a glance can tell."""
+    model = inlined(model)
     if any(True for _ in _layers(model)):
         return None
-    return f"it has no matrix product, convolution or recurrent layer with {FEWEST_ELEMENTS} float weights"
+    constants = (tensor for node in all_nodes(model) if (tensor := constant_of(node)) is not None)
+    if any(map(is_large, constants)) and any(is_standard(node, *LAYERS) for node in all_nodes(model)):
+        return None
+    return NOTHING
 
 
 def run(step: PruneWeights, model: Path, context: StepContext) -> list[Variant] | Skipped:
@@ -49,6 +53,8 @@ def run(step: PruneWeights, model: Path, context: StepContext) -> list[Variant] 
         values = _pruned(weight, step)
         weight.tensor.CopyFrom(numpy_helper.from_array(values, weight.name))
         zeros, total = zeros + int((values == 0).sum()), total + values.size
+    if not total:
+        return Skipped(NOTHING)
     path = save(sparse, context.folder / "sparse.onnx")
     return [Variant(path, step, _label(zeros / total, zipped_bytes(model), zipped_bytes(path)))]
 
