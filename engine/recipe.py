@@ -69,23 +69,28 @@ class SimplifyGraph(Grammar):
     kind: Literal["simplify_graph"] = "simplify_graph"
 
 
-class QuantizeStatic(Grammar):
-    """Store weights and compute activations in 8 bits, with ranges learned from calibration data."""
+class EightBits(Grammar):
+    """How weights and activations are written down in 8 bits."""
 
-    kind: Literal["quantize_static"] = "quantize_static"
     activations: Activations = Field(Activations.AUTO, description="Signedness of 8-bit activations.")
     symmetric: bool = Field(False, description="Activation ranges around zero (zero point 0 where signed).")
     weight_range: Range = Field(Range.AUTO, description="Whether 8-bit weights use the full range or 7 bits of it.")
     weight_scales: Scales = Field(Scales.AUTO, description="How many scales a weight has.")
-    layout: Layout = Field(Layout.AUTO, description="How 8-bit operators are written down.")
     calibration: Calibration = Field(Calibration.AUTO, description="How activation ranges are learned.")
     percentile: float = Field(99.99, ge=90, le=100, description="Share of values inside the range, in percent.")
     samples: int = Field(256, ge=1, le=100_000, description="Calibration samples to read at most.")
     equalize: bool | Auto = Field("auto", description="Even out the weight ranges of layers that follow each other.")
     smooth: bool | Auto = Field("auto", description="Move outliers of activations into the weights they meet.")
     correct_bias: bool | Auto = Field("auto", description="Take the mean error of rounding out of each layer's bias.")
-    mixed: bool | Auto = Field("auto", description="Keep the layers in float that cost most accuracy for least time.")
     keep_float: KeepFloat = ()
+
+
+class QuantizeStatic(EightBits):
+    """Store weights and compute activations in 8 bits, with ranges learned from calibration data."""
+
+    kind: Literal["quantize_static"] = "quantize_static"
+    layout: Layout = Field(Layout.AUTO, description="How 8-bit operators are written down.")
+    mixed: bool | Auto = Field("auto", description="Keep the layers in float that cost most accuracy for least time.")
 
 
 class QuantizeDynamic(Grammar):
@@ -136,10 +141,9 @@ class ConvertFloat16(Grammar):
     keep_float: KeepFloat = ()
 
 
-class Distill(Grammar):
-    """Teach the weights to say what the original model says of the calibration data; no labels are needed."""
+class Learning(Grammar):
+    """How long and how fast weights are taught by the original model, or by labels too."""
 
-    kind: Literal["distill"] = "distill"
     steps: Annotated[int, Field(ge=1, le=1_000_000)] | Auto = Field(
         "auto", description="Training steps; `auto`: as many as the time allows."
     )
@@ -152,6 +156,18 @@ class Distill(Grammar):
     )
     temperature: float = Field(2.0, ge=0.5, le=20, description="What scores are divided by before they are compared.")
     labels: bool = Field(False, description="Learn from the labels of the calibration data as well.")
+
+
+class Distill(Learning):
+    """Teach the weights to say what the original model says of the calibration data; no labels are needed."""
+
+    kind: Literal["distill"] = "distill"
+
+
+class QuantizeAwareTraining(Learning, EightBits):
+    """Quantize to 8 bits and teach the weights to say what the original says, rounded as they will be served."""
+
+    kind: Literal["quantize_aware_training"] = "quantize_aware_training"
 
 
 class Importance(StrEnum):
@@ -194,7 +210,8 @@ Step = Annotated[
     | ConvertFloat16
     | PruneChannels
     | PruneWeights
-    | Distill,
+    | Distill
+    | QuantizeAwareTraining,
     Field(discriminator="kind"),
 ]
 

@@ -2,7 +2,7 @@
 
 from engine.explain.time import CONVERSIONS, X86
 from engine.measure.machine import has_fast_int8
-from engine.recipe import Activations, QuantizeDynamic, QuantizeStatic, Range, Step
+from engine.recipe import Activations, EightBits, QuantizeDynamic, Range, Step
 from engine.report import Finding, Report, Trial, TrialState
 from engine.words import digits, loss, milliseconds, share, times
 
@@ -10,7 +10,7 @@ HARDLY_FASTER = 1.2
 CLEARLY_APART = 1.1
 NOTICEABLE = 0.05  #: share of the time of a run
 EIGHT_BITS = {"uint8", "int8"}
-QUANTIZED = (QuantizeStatic, QuantizeDynamic)
+QUANTIZED = (EightBits, QuantizeDynamic)
 
 
 def limit_of_int8(report: Report) -> Finding | None:

@@ -15,7 +15,7 @@ from engine.measure import latency
 from engine.measure.latency import LatencyComparison
 from engine.pipeline.bench import Bench
 from engine.pipeline.trials import Candidate, Trials
-from engine.recipe import Layout, QuantizeStatic, Step
+from engine.recipe import Layout, QuantizeAwareTraining, QuantizeStatic, Step
 from engine.report import Interval, LatencySeries
 
 FINALISTS = 3
@@ -122,7 +122,7 @@ def _emulate(bench: Bench, trials: Trials) -> None:
 
 
 def _can_be_emulated(step: Step) -> bool:
-    return isinstance(step, QuantizeStatic) and step.layout is Layout.QDQ
+    return isinstance(step, QuantizeAwareTraining) or (isinstance(step, QuantizeStatic) and step.layout is Layout.QDQ)
 
 
 def _choice(trials: Trials, finalists: Sequence[str], noise: Interval) -> str | None:

@@ -29,9 +29,11 @@ from engine.protocol import Stage
 from engine.recipe import (
     ConvertFloat16,
     Distill,
+    EightBits,
     Minimize,
     PruneChannels,
     PruneWeights,
+    QuantizeAwareTraining,
     QuantizeDynamic,
     QuantizeStatic,
     QuantizeWeights,
@@ -56,8 +58,10 @@ STAGES: dict[type[Step], str] = {
     PruneChannels: "pruning",
     PruneWeights: "pruning",
     Distill: "training",
+    QuantizeAwareTraining: "training",
 }
-RECOVERING = (Distill,)  #: steps that bring back what the ones before them took, whatever that was
+#: steps that bring back what the ones before them took, whatever that was
+RECOVERING = (Distill, QuantizeAwareTraining)
 LEAST_TRAINING_SECONDS, USUAL_TRAINING_SHARE = 10.0, 0.5  #: the share is of what the budget leaves
 
 
@@ -104,11 +108,11 @@ class Pipeline:
 
     def _seconds_for(self, step: Step, variants: int) -> float:
         learning = 0.0
-        if isinstance(step, QuantizeStatic):
-            learning = PASSES_TO_LEARN * min(step.samples, len(self.calibration)) * self.bench.run_ms / 1000
+        if isinstance(step, EightBits):
+            learning += PASSES_TO_LEARN * min(step.samples, len(self.calibration)) * self.bench.run_ms / 1000
         if isinstance(step, RECOVERING):
             usual = max(LEAST_TRAINING_SECONDS, USUAL_TRAINING_SHARE * self.clock.left_seconds)
-            learning = usual if step.minutes is None else 60 * step.minutes
+            learning += usual if step.minutes is None else 60 * step.minutes
         return 2.0 + learning + variants * (self.bench.pass_seconds + self.bench.start_seconds)
 
     def _must_stop(self, step: Step) -> bool:

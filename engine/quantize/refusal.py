@@ -13,11 +13,16 @@ QUANTIZED = frozenset(
 )
 
 
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether any node computes with integers in place of floats."""
+    return bool(QUANTIZED & set(operators(model)))
+
+
 def refusal(model: onnx.ModelProto, layers: Iterable[str]) -> str | None:
     """The reason in words for the user, or None."""
     found = operators(model)
     wanted = list(layers)
-    if QUANTIZED & set(found):
+    if is_quantized(model):
         return "the model is quantized already"
     words = f"{', '.join(wanted[:-1])} or {wanted[-1]}"
     if not any(found[operator] for operator in wanted):

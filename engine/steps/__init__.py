@@ -5,6 +5,7 @@ from engine.recipe import (
     Distill,
     PruneChannels,
     PruneWeights,
+    QuantizeAwareTraining,
     QuantizeDynamic,
     QuantizeStatic,
     QuantizeWeights,
@@ -16,6 +17,7 @@ from engine.steps import (
     distill,
     prune_channels,
     prune_weights,
+    quantize_aware_training,
     quantize_dynamic,
     quantize_static,
     quantize_weights,
@@ -32,6 +34,7 @@ STEPS: dict[type[Step], Technique] = {
     PruneChannels: prune_channels,
     PruneWeights: prune_weights,
     Distill: distill,
+    QuantizeAwareTraining: quantize_aware_training,
 }
 
 __all__ = ["STEPS", "Rounds", "Skipped", "Standing", "StepContext", "Technique", "Variant"]

@@ -9,10 +9,13 @@ from pydantic import TypeAdapter
 
 from engine.graph import load
 from engine.recipe import (
+    Activations,
+    Calibration,
     ConvertFloat16,
     Distill,
     PruneChannels,
     PruneWeights,
+    QuantizeAwareTraining,
     QuantizeDynamic,
     QuantizeStatic,
     QuantizeWeights,
@@ -34,6 +37,7 @@ EVERY_STEP = [
     PruneChannels(),
     PruneWeights(),
     Distill(steps=8, batch_size=8),
+    QuantizeAwareTraining(activations=Activations.UNSIGNED, calibration=Calibration.MINMAX, steps=8, batch_size=8),
 ]
 EVERY_NET = [small_cnn, residual_cnn, depthwise_cnn, mlp, transformer, recurrent, branching]
 every_step = pytest.mark.parametrize("step", EVERY_STEP, ids=lambda step: step.kind)

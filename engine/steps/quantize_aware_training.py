@@ -1,0 +1,120 @@
+"""Quantization-aware training: an 8-bit graph learns to say what the original says, rounding as it will be served.
+
+    w_q = s · clip(round(w / s), ±127)        in each step, with 64 in place of 127 where weights have 7 bits
+    ∂w_q/∂w = 1 inside the range, 0 outside   the gradient goes straight through the rounding (Bengio et al. 2013)
+    loss                                      the one of `distill`, from unlabelled samples, or labels too
+
+A float model is first quantized as `quantize_static` would, options left `auto` decided by its search; one that a step
+before has quantized is taken as it is. The weights, kept in float meanwhile, and the biases learn; scales and zero
+points stay. In the end the weights are rounded: the file has the nodes, scales and kernels of the quantized one, and
+is as fast.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from engine.differentiable import supported
+from engine.digest import sha256
+from engine.graph import lift_constants, load, save, weights_of
+from engine.quantize import twin
+from engine.quantize.refusal import is_quantized
+from engine.recipe import EightBits, Layout, QuantizeAwareTraining, QuantizeStatic
+from engine.steps import learning, quantize_static
+from engine.steps.base import Skipped, StepContext, Variant
+
+CHOICE = "format.json"  #: in the folder that a later attempt finds
+
+
+def refuse(model: onnx.ModelProto) -> str | None:
+    """Why there is nothing to train in 8 bits, as far as a glance can tell."""
+    reason = twin.refusal(model) if is_quantized(model) else quantize_static.refuse(model)
+    return reason or next(iter(supported(model)), None)
+
+
+def run(step: QuantizeAwareTraining, model: Path, context: StepContext) -> list[Variant] | Skipped:
+    """One file: the 8-bit graph with trained weights."""
+    from engine.recover import Surroundings, recover
+
+    began = time.monotonic()
+    start = _start(step, model, context)
+    if isinstance(start, Skipped):
+        return start
+    pupil = twin.Twin(start.graph, start.floats)
+    student = save(pupil.model, context.folder / "twin.onnx")
+    options = learning.options(step, context, context.seconds - (time.monotonic() - began))
+    here = Surroundings(context.folder, context.kept, context.pause, context.tell)
+    outcome = recover(student, context.original or model, context.calibration, options, here)
+    if isinstance(outcome, str):
+        return Skipped(f"{outcome}; quantize_static alone does as well")
+    path = save(pupil.rounded(load(outcome.path)), context.folder / "trained.onnx")
+    label = f"{start.label}, trained in {outcome.course.steps:,} steps"
+    return [Variant(path, learning.decided(start.step, outcome), label, training=learning.training(step, outcome))]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """An 8-bit graph before it is trained."""
+
+    step: QuantizeAwareTraining
+    graph: onnx.ModelProto
+    label: str
+    floats: Mapping[str, np.ndarray] = field(default_factory=dict)  #: weights before they were rounded
+
+
+def _start(step: QuantizeAwareTraining, model: Path, context: StepContext) -> _Start | Skipped:
+    graph = load(model)
+    reason = refuse(graph)
+    if reason is not None:
+        return Skipped(reason)
+    if is_quantized(graph):
+        lift_constants(graph)
+        return _Start(step, graph, "static int8 as it was")
+    return _quantized(step, model, context)
+
+
+def _quantized(step: QuantizeAwareTraining, model: Path, context: StepContext) -> _Start | Skipped:
+    """The format that `quantize_static` finds fastest."""
+    options = {name: getattr(step, name) for name in EightBits.model_fields}
+    asked = QuantizeStatic(**options, layout=Layout.QDQ, mixed=False)
+    note = context.kept and _Note(context.kept / CHOICE, sha256(model), asked)
+    search = quantize_static.search((note and note.read()) or asked, model, context)
+    if isinstance(search, Skipped):
+        return search
+    best = next(search.rounds())[0]
+    if note:
+        note.write(best.step)
+    update = {name: getattr(best.step, name) for name in EightBits.model_fields}
+    weights = weights_of(search.workshop.base(best.step).graph)
+    floats = {name: numpy_helper.to_array(one) for name, one in weights.items()}
+    return _Start(step.model_copy(update=update), load(best.path), best.label, floats)
+
+
+@dataclass(frozen=True)
+class _Note:
+    """Which format was chosen, for another attempt at the job: it can only go on with the training of the same one."""
+
+    path: Path
+    model: str  #: its digest
+    asked: QuantizeStatic
+
+    def read(self) -> QuantizeStatic | None:
+        if not self.path.exists():
+            return None
+        note = json.loads(self.path.read_text())
+        same = (note["model"], note["asked"]) == (self.model, self.asked.model_dump(mode="json"))
+        return QuantizeStatic.model_validate(note["chosen"]) if same else None
+
+    def write(self, chosen: QuantizeStatic) -> None:
+        """Whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        asked, decided = (one.model_dump(mode="json") for one in (self.asked, chosen))
+        draft = self.path.with_suffix(".draft")
+        draft.write_text(json.dumps({"model": self.model, "asked": asked, "chosen": decided}))
+        draft.rename(self.path)
