@@ -171,7 +171,7 @@ class QuantizeAwareTraining(Learning, EightBits):
 
 
 class Importance(StrEnum):
-    ACTIVATIONS = "activations"  #: what a channel brings to the layers that read it, on calibration samples
+    ACTIVATIONS = "activations"  #: what a channel brings to its readers on calibration samples, that no other one could
     MAGNITUDE = "magnitude"  #: how large its weights are
 
 

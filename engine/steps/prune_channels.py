@@ -24,7 +24,8 @@ import onnx
 
 from engine.graph import all_nodes, is_standard, lift_constants, load, save
 from engine.measure.complexity import count
-from engine.prune.choice import least_important, only_dead
+from engine.prune.choice import least, only_dead, widths
+from engine.prune.elimination import eliminated
 from engine.prune.groups import Group, followed, groups
 from engine.prune.importance import contributions, dead, magnitudes
 from engine.prune.moments import Key, Moments, moments
@@ -110,12 +111,15 @@ def _chosen(step: PruneChannels, walk: Walk, found: list[Group], seen: dict[Key,
     silent = dead(walk, seen)
     if not step.ratio:
         return only_dead(found, silent, step.multiple)
+    kept = widths(found, step.ratio, step.multiple)
     if step.importance is Importance.MAGNITUDE:
         scores = magnitudes(walk)
+    elif step.reconstruct:
+        scores = eliminated(walk, found, seen, kept)
     else:
-        scores = contributions(walk, seen, centred=step.reconstruct)
+        scores = contributions(walk, seen, centred=False)
     scores[sorted(silent)] = -1.0
-    return least_important(found, scores, step.ratio, step.multiple)
+    return least(found, scores, kept)
 
 
 def _nothing(step: PruneChannels, found: list[Group]) -> str:

@@ -7,6 +7,8 @@ import onnx
 import pytest
 
 from engine.data import Samples, synthetic_samples
+from engine.prune.choice import least
+from engine.prune.elimination import eliminated
 from engine.prune.groups import followed, groups
 from engine.prune.importance import contributions, dead, magnitudes
 from engine.prune.moments import Moments, moments
@@ -86,3 +88,13 @@ def test_zeros_on_a_few_rows_do_not_make_a_channel_dead() -> None:
     assert dead(walk, silent) == set()
     next(iter(silent.values())).rows = 1000
     assert dead(walk, silent) == {int(group.channels[0])}
+
+
+def test_of_two_channels_that_say_the_same_one_stays(tmp_path: Path) -> None:
+    walk = followed(echoing().model())
+    (group,) = groups(walk)
+    tool = calibrator(walk, tmp_path)
+    seen = moments(walk, tool, [reader for reader in walk.readers if not walk.is_frozen(walk.read_by(reader))])
+    removed = least([group], eliminated(walk, [group], seen, [8]), [8])
+    places = [list(group.channels).index(channel) for channel in removed]
+    assert sorted(place % 8 for place in places) == list(range(8))
