@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.table import Row
-from benchmarks.zoo.document import Reasons, Tried, document, row
+from benchmarks.zoo.document import Reasons, Tried, document, is_busy, row
 from benchmarks.zoo.specimen import Specimen
 from engine.recipe import ConvertFloat16, QuantizeDynamic, QuantizeStatic, QuantizeWeights, SimplifyGraph
 
@@ -37,7 +37,7 @@ def run() -> list[Row]:
         found = list(pool.map(lambda pair: tried(*pair), _files(Path(folder))))
     TABLE.write_text(document(found, STEP_KINDS))
     reasons = Reasons()
-    return [row(one, STEP_KINDS, reasons) for one in found]
+    return [row(one, STEP_KINDS, reasons, timed=not is_busy()) for one in found]
 
 
 def specimens() -> Iterator[tuple[str, Specimen]]:
