@@ -13,11 +13,13 @@ from benchmarks.table import Row
 from benchmarks.zoo.specimen import Specimen
 
 BUSY = 1.5  #: processes that want a core, for each core
-TIMED = """A cell shows the fastest file that the step proposes, or a truer one about as fast: how many times as fast as the
+TIMED = """\
+A cell shows the fastest file that the step proposes, or a truer one about as fast: how many times as fast as the
 original (a quick look, 1 thread, batch 1; models of microseconds have little to gain), and its signal to noise in dB at
 the worst output, or `equal`."""
-UNTIMED = """A cell shows the signal to noise in dB, at the worst output, of the fastest file that the step proposes, or of a
-truer one about as fast; `equal` where outputs are equal. Times are left out, for other work ran beside it."""
+UNTIMED = """\
+A cell shows the signal to noise in dB, at the worst output, of the fastest file that the step proposes, or of a truer
+one about as fast; `equal` where outputs are equal. Times are left out, for other work ran beside it."""
 Outcomes = Mapping[str, Mapping[str, object]]  #: by step; `admit` before all others
 
 
