@@ -13,10 +13,10 @@ from pathlib import Path
 import onnx
 
 from engine.data import Samples
-from engine.graph import save
+from engine.graph import is_standard, save
 from engine.quantize.calibrate import Calibrator, Ranges
 from engine.quantize.guard import keep_weights_float
-from engine.quantize.kept import kept_outputs
+from engine.quantize.kept import LAYERS, kept_outputs
 from engine.quantize.plan import Plan, plan
 from engine.quantize.qdq import Format, quantized
 from engine.quantize.qoperator import to_qoperator
@@ -41,7 +41,8 @@ class Workshop:
         """Why no layer can be quantized, in words for the user."""
         base, kept = self.base(options), self.kept(options)
         if not plan(base.graph).layers:
-            return "no Conv, Gemm or MatMul of the main graph has constant float32 weights"
+            made = "; ConstantOfShape makes them" if _are_filled(self.graph) else ""
+            return f"no Conv, Gemm or MatMul of the main graph has constant float32 weights{made}"
         if not plan(base.graph, keep_float=kept).layers:
             return "keep_float keeps all of its layers in float"
         if not base.plan(kept).layers:
@@ -140,3 +141,9 @@ def format_of(options: QuantizeStatic) -> Format:
         per_channel=options.weight_scales is not Scales.PER_TENSOR,
         symmetric=options.symmetric,
     )
+
+
+def _are_filled(model: onnx.ModelProto) -> bool:
+    """Whether layers multiply by tensors that are filled with one value when the model runs."""
+    filled = {name for node in model.graph.node if is_standard(node, "ConstantOfShape") for name in node.output}
+    return any(is_standard(node, *LAYERS) and not filled.isdisjoint(node.input[1:2]) for node in model.graph.node)

@@ -197,3 +197,13 @@ def _with_odd_weights(odd: str) -> Net:
         )
         net.output("none", [0, 4])
     return net.output("y", ["batch", 4, 8, 8])
+
+
+def test_weights_that_are_filled_with_one_value_are_named_as_the_reason(tmp_path: Path) -> None:
+    net = Net()
+    x, shape = net.input("x", ["batch", 300]), net.constant(np.array([300, 300]))
+    net.op("MatMul", x, net.op("ConstantOfShape", shape), name="y")
+    path = net.output("y", ["batch", 300]).save(tmp_path / "model.onnx")
+    outcome = run(FIXED, path, tmp_path / "out")
+    assert isinstance(outcome, Skipped)
+    assert "ConstantOfShape makes them" in outcome.reason
