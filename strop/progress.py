@@ -1,5 +1,7 @@
 """What a person sees while bytes move and a job works: bars on a terminal, one line for each stage elsewhere."""
 
+import math
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +24,7 @@ from strop.job import Job
 from strop.models import JobState
 from strop.upload import Progress
 
+LINE_SECONDS = 15.0
 SCREENED = "screened"  #: the state of a candidate that was only looked at quickly
 
 
@@ -84,14 +87,17 @@ def _follow_with_bar(job: Job, screen: Console, timeout: float | None) -> None:
 
 
 def _follow_with_lines(job: Job, screen: Console, timeout: float | None) -> None:
-    shown, last = 0, ""
+    """A line for each new stage; how a long one goes, every few seconds."""
+    shown, last, told_at = 0, "", -math.inf
     for _ in job.changes(timeout):
         for line in trial_lines(job.trials[shown:]):
             screen.print(line)
         shown = len(job.trials)
-        if (stage := _stage(job)) != last:
-            screen.print(Text(stage))
-            last = stage
+        words = _stage(job)
+        is_new = words.partition(":")[0] != last.partition(":")[0]
+        if words != last and (is_new or time.monotonic() > told_at + LINE_SECONDS):
+            screen.print(Text(words))
+            last, told_at = words, time.monotonic()
 
 
 def _stage(job: Job) -> str:
