@@ -43,6 +43,10 @@ class Unfollowed(Exception):
     """A rule cannot tell what becomes of the axes; then all that the node touches stays."""
 
 
+#: what a rule raises that does not fit, such as one for another rank: then what the node touches stays
+MISFITS = (Unfollowed, IndexError, ValueError)
+
+
 @dataclass(frozen=True)
 class Reader:
     """A product of a tensor with a constant weight: where channels are summed up."""
@@ -105,14 +109,17 @@ class Walk:
             if not standard or node.op_type not in self.rules:
                 raise Unfollowed
             outputs = self.rules[node.op_type](self, node)
-        except Unfollowed:
+        except MISFITS:
             outputs = self._stop(node)
         for name, axes in zip(node.output, outputs, strict=False):
             self.axes[name] = axes
         self._follow_numbers(node, self.number_rules.get(node.op_type) if standard else None)
 
     def _follow_numbers(self, node: onnx.NodeProto, rule: NumberRule | None) -> None:
-        numbers = rule(self, node) if rule else None
+        try:
+            numbers = rule(self, node) if rule else None
+        except MISFITS:
+            numbers = None
         if numbers is not None:
             self.numbers[node.output[0]] = numbers
         elif node.op_type not in SHAPED:

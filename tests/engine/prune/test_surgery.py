@@ -1,6 +1,7 @@
 """A pruned graph computes what the original does with zeros in place of the removed channels."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.data import synthetic_samples
-from engine.graph import lift_constants
+from engine.graph import lift_constants, load
 from engine.prune.groups import followed, groups
 from engine.prune.surgery import without, zeroed
 from engine.signature import Signature
@@ -46,6 +47,15 @@ def test_removing_channels_is_the_same_as_zeroing_them(net: Callable[[], Net]) -
     difference, left = difference_when_halved(net().model())
     assert difference < MOST_DIFFERENCE
     assert left < 0.7
+
+
+@pytest.mark.parametrize("name", ["digits/model", "fashion/residual", "fashion/transformer", "fashion/recurrent"])
+def test_trained_models_get_narrower(name: str) -> None:
+    model = load(Path(f"examples/{name}.onnx"))
+    lift_constants(model)
+    difference, left = difference_when_halved(model)
+    assert difference < MOST_DIFFERENCE
+    assert left < 0.6
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.__name__)
