@@ -15,6 +15,7 @@ from app.failpoints import reach
 from app.storage import is_full
 from engine.protocol import Checkpoint, Event, Failed, Finished, Progress, Stage, TrialDone
 from workers import problems
+from workers.aside import Aside
 from workers.attempt import Unprepared, attempt_folder, prepare, seconds
 from workers.child import Child, Misbehaved
 from workers.claim import Claim
@@ -59,9 +60,10 @@ def run(workplace: Workplace, taken: Claim, draining: Callable[[], bool]) -> Non
 
 
 def _attempt(workplace: Workplace, taken: Claim, folder: Path, lease: Lease, draining: Callable[[], bool]) -> Outcome:
-    settings = workplace.settings
+    settings, aside = workplace.settings, Aside.of(workplace, taken.job_id)
     try:
         prepare(workplace, taken, folder)
+        aside.give(folder)
     except Unprepared as refusal:
         return Outcome(End.FAILED, problem=refusal.problem)
     except OSError as error:
@@ -77,7 +79,7 @@ def _attempt(workplace: Workplace, taken: Claim, folder: Path, lease: Lease, dra
     )
     with Child(workplace.command, folder) as child:
         reach("child.started")
-        outcome = Watch(child, folder, lease, limits, draining).watch()
+        outcome = Watch(child, folder, lease, limits, draining, aside=aside).watch()
         if outcome.end is End.CRASHED:
             log.warning(
                 "job %s: the child %s\n%s", taken.job_id, problems.describe_exit(child.returncode), child.last_words
@@ -88,12 +90,22 @@ def _attempt(workplace: Workplace, taken: Claim, folder: Path, lease: Lease, dra
 class Watch:
     """Watches one child until it ends or has to."""
 
-    def __init__(self, child: Child, folder: Path, lease: Lease, limits: Limits, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        child: Child,
+        folder: Path,
+        lease: Lease,
+        limits: Limits,
+        draining: Callable[[], bool],
+        *,
+        aside: Aside,
+    ) -> None:
         self._child = child
         self._folder = folder
         self._lease = lease
         self._limits = limits
         self._draining = draining
+        self._aside = aside
         self._deadline = time.monotonic() + limits.seconds
         self._check_at = 0.0
         self._last_event_at: float | None = None
@@ -147,6 +159,7 @@ class Watch:
         if time.monotonic() < self._check_at:
             return None
         self._check_at = time.monotonic() + CHECK_SECONDS
+        self._aside.take(self._folder)
         if self._child.resident_bytes() > self._limits.memory_bytes:
             return Outcome(End.CRASHED, problem=problems.out_of_memory(self._limits.memory_bytes))
         disk = os.statvfs(self._folder)

@@ -28,6 +28,11 @@ class Workplace:
         return self.settings.home / "attempts"
 
     @property
+    def aside(self) -> Path:
+        """What attempts leave for later ones, a folder for each job."""
+        return self.settings.home / "aside"
+
+    @property
     def measurement_lock(self) -> Path:
         return self.settings.home / "measurement.lock"
 

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
 import torch
 
+from engine import words
 from engine.data import Samples
 from engine.digest import sha256
 from engine.footprint import activation_sizes
@@ -34,6 +36,7 @@ from engine.signature import Signature
 
 MOST_ACTIVATION_BYTES = 1 << 30  #: that one run of the graph may keep for its gradients
 KEPT_FOR_GRADIENTS = 2  #: times the activations of one run
+COPIES_OF_WEIGHTS = 6  #: the file, the weights, their gradients, two moments, the best ones
 NOTHING_TO_LEARN = 1e-7  #: a loss that comes of rounding
 FEW_ROWS = 64
 SNAPSHOT, SNAPSHOT_FORMAT = "training.npz", 1
@@ -82,6 +85,9 @@ class _Recovery:
         self.model = load(self.student)
 
     def outcome(self) -> Recovered | str:
+        needed, free = _least_bytes(self.model), psutil.virtual_memory().available
+        if needed > free:
+            return f"to train it takes {words.size(needed)} of memory at least, and {words.size(free)} are free"
         learner = Student(self.model)
         if not learner.weights:
             return "it has no weights that could learn"
@@ -163,5 +169,13 @@ class _Recovery:
 
 def _rows_at_once(model: onnx.ModelProto) -> int:
     """Rows of one run, so that what its gradients need fits into memory."""
-    each = KEPT_FOR_GRADIENTS * sum(activation_sizes(model, 1).values())
-    return min(max(MOST_ACTIVATION_BYTES // max(each, 1), 1), MOST_ROWS)
+    return min(max(MOST_ACTIVATION_BYTES // max(_row_bytes(model), 1), 1), MOST_ROWS)
+
+
+def _row_bytes(model: onnx.ModelProto) -> int:
+    return KEPT_FOR_GRADIENTS * sum(activation_sizes(model, 1).values())
+
+
+def _least_bytes(model: onnx.ModelProto) -> int:
+    """Weights in all their copies, and what one row takes."""
+    return COPIES_OF_WEIGHTS * model.ByteSize() + _row_bytes(model)

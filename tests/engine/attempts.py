@@ -63,7 +63,7 @@ def prepare(folder: Path, request: EngineRequest, **inputs: Path) -> Path:
     return folder
 
 
-def run(folder: Path, timeout: float = 240) -> Ended:
+def run(folder: Path, timeout: float = 600) -> Ended:
     done = subprocess.run([*COMMAND, str(folder)], capture_output=True, timeout=timeout, check=False)
     events = [EVENT.validate_json(line) for line in done.stdout.splitlines()]
     return Ended(folder, done.returncode, events, done.stderr.decode())

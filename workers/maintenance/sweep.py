@@ -1,4 +1,7 @@
-"""Ends what killed supervisors left behind: processes and folders of attempts whose lease nobody holds any more."""
+"""Ends what killed supervisors left behind: processes and folders of attempts whose lease nobody holds any more.
+
+What attempts put aside for later ones goes once their job has ended.
+"""
 
 import contextlib
 import os
@@ -9,7 +12,8 @@ from collections.abc import Iterable
 
 from sqlalchemy import select
 
-from app.database import Job
+from app.database import FINAL, Job
+from workers.aside import forget_all_but
 from workers.child import orphans
 from workers.workplace import Workplace
 
@@ -26,6 +30,9 @@ def sweep_attempts(workplace: Workplace) -> None:
     for folder in folders:
         if folder.name not in live:
             shutil.rmtree(folder, ignore_errors=True)
+    if workplace.aside.exists():
+        with workplace.database.read() as session:
+            forget_all_but(workplace, set(session.scalars(select(Job.id).where(Job.state.not_in(FINAL)))))
 
 
 def _live(workplace: Workplace, tokens: Iterable[str]) -> set[str]:

@@ -164,3 +164,11 @@ def test_a_graph_without_weights_is_told(tmp_path: Path) -> None:
     net.op("Relu", net.input("x", ["batch", 4]), name="y")
     path = save(net.output("y", ["batch", 4]).model(), tmp_path / "model.onnx")
     assert attempt(path, path, tmp_path / "out") == "it has no weights that could learn"
+
+
+def test_a_model_that_memory_has_no_room_for_is_told_before_it_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = mlp().save(tmp_path / "teacher.onnx")
+    monkeypatch.setattr("engine.recover.recovery.COPIES_OF_WEIGHTS", 1 << 40)
+    assert "of memory at least, and" in str(attempt(teacher, teacher, tmp_path / "out"))

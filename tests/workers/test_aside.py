@@ -1,0 +1,107 @@
+"""What an attempt leaves for the next one at the same job, with the real engine and a real kill."""
+
+import io
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from app.database import JobState
+from app.jobs import OPTIMIZE
+from engine.protocol import KEPT
+from engine.recipe import JobRequest
+from engine.recover.recovery import SNAPSHOT
+from tests.models import mlp
+from tests.workers.bench import _add, add_file, add_job, artifacts, events, job, meanwhile, taken, work
+from workers.aside import Aside
+from workers.maintenance.sweep import sweep_attempts
+from workers.workplace import Workplace
+
+
+def with_the_real_engine(workplace: Workplace) -> Workplace:
+    settings = workplace.settings.model_copy(update={"engine_command": "", "lease_seconds": 20})
+    return replace(workplace, settings=settings)
+
+
+def training_job(place: Workplace, steps: int) -> str:
+    """A perceptron that learns from labels."""
+    random = np.random.default_rng(0)
+    features = random.standard_normal((400, 20)).astype(np.float32)
+    data = io.BytesIO()
+    np.savez(data, features=features, labels=features[:, :5].argmax(1))
+    body = {
+        "model": add_file(place, mlp().model().SerializeToString()),
+        "data": {"calibration": add_file(place, data.getvalue(), kind="dataset")},
+        "steps": [{"kind": "distill", "labels": True, "steps": steps, "batch_size": 16, "learning_rate": 0.001}],
+        "budget": {"minutes": 5},
+    }
+    request = JobRequest.model_validate(body)
+    return _add(place, OPTIMIZE, request.model, request.model_dump(mode="json"))
+
+
+def kill_the_child() -> None:
+    for child in psutil.Process().children():
+        if "engine" in child.cmdline():
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+@pytest.mark.timeout(900)  # two attempts at a whole job, on a machine that may be busy
+def test_a_training_that_was_killed_goes_on_where_it_was(workplace: Workplace) -> None:
+    place = with_the_real_engine(workplace)
+    job_id = training_job(place, steps=1500)
+    aside = Aside.of(place, job_id)
+    meanwhile(kill_the_child, until=(aside.folder / SNAPSHOT).exists)
+    work(place)
+    row = job(place, job_id)
+    assert (row.state, row.attempt) == (JobState.SUCCEEDED, 2), row.error
+    path = next(place.settings.home.rglob(artifacts(place, job_id)["report.json"]))
+    (trial,) = json.loads(path.read_text())["trials"]
+    assert "interrupted, and went on from step" in trial["training"]["notes"][0]
+    assert any(
+        event.data["stage"] == "training" and "loss" in event.data["detail"] for event in events(place, job_id, "stage")
+    )
+
+
+def test_what_was_put_aside_goes_with_its_job(workplace: Workplace) -> None:
+    waiting, ended = add_job(workplace), add_job(workplace)
+    for job_id in (waiting, ended):
+        kept = workplace.attempts / job_id / "work" / KEPT
+        kept.mkdir(parents=True)
+        (kept / SNAPSHOT).write_bytes(b"half a training")
+        Aside.of(workplace, job_id).take(workplace.attempts / job_id)
+    taken(workplace)
+    sweep_attempts(workplace)
+    assert Aside.of(workplace, waiting).folder.exists() and Aside.of(workplace, ended).folder.exists()
+    work(workplace)
+    sweep_attempts(workplace)
+    assert not Aside.of(workplace, ended).folder.exists()
+
+
+def test_a_new_attempt_finds_what_is_newest_and_no_drafts(tmp_path: Path) -> None:
+    aside, first, second = Aside(tmp_path / "aside"), tmp_path / "first", tmp_path / "second"
+    kept = first / "work" / KEPT
+    kept.mkdir(parents=True)
+    (kept / "training.draft").write_bytes(b"half written")
+    for content in (b"old", b"new"):
+        (kept / "draft").write_bytes(content)
+        (kept / "draft").rename(kept / SNAPSHOT)
+        aside.take(first)
+    aside.give(second)
+    found = {path.name: path.read_bytes() for path in (second / "work" / KEPT).iterdir()}
+    assert found == {SNAPSHOT: b"new"}
+
+
+def test_a_link_that_the_child_made_is_not_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"of somebody else")
+    kept = tmp_path / "attempt" / "work" / KEPT
+    kept.mkdir(parents=True)
+    (kept / SNAPSHOT).symlink_to(secret)
+    aside = Aside(tmp_path / "aside")
+    aside.take(tmp_path / "attempt")
+    assert not aside.folder.exists()
