@@ -4,6 +4,7 @@
     x · 0.5 · (1 + Erf(x / √2))                               Gelu
     x · Sigmoid(x)                                            Swish
     (x - mean) / √(mean((x - mean)²) + ε) · scale + bias      LayerNormalization over the last axis
+    QuantizeLinear, DequantizeLinear                          rounding to the levels of a type
 
 Only the plan is fused; the graph that is written back stays as it is. A tensor inside that somebody else reads is
 computed as before.
@@ -182,4 +183,16 @@ def _mean_of(name: str, search: Search) -> str | None:
     return node.input[0] if axes in ([-1], -1) else None
 
 
-PATTERNS = (_biased_product, _gated, _layer_norm)
+def _rounding(node: onnx.NodeProto, search: Search) -> onnx.NodeProto | None:
+    """A QuantizeLinear with the DequantizeLinear behind it that undoes it."""
+    made = search.maker(node.input[0], "QuantizeLinear") if is_standard(node, "DequantizeLinear") else None
+    if made is None or made.input[1:] != node.input[1:] or search.wiring.uses[node.input[0]] > 1:
+        return None
+    first, second = ({entry.name: helper.get_attribute_value(entry) for entry in one.attribute} for one in (made, node))
+    shared = {name: first.get(name) for name in ("axis", "block_size")}
+    if shared != {name: second.get(name) for name in shared} or second.keys() - shared or "precision" in first:
+        return None
+    return helper.make_node("FakeQuantize", made.input, node.output, node.name, domain=DOMAIN, **first)
+
+
+PATTERNS = (_biased_product, _gated, _layer_norm, _rounding)

@@ -19,6 +19,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from engine.differentiable.elements import dtype_of
+from engine.differentiable.fuse import DOMAIN as FUSED
 from engine.differentiable.ops.cast import converting
 from engine.differentiable.registry import Compute, Node, operator
 
@@ -88,6 +89,25 @@ class _StraightThrough(torch.autograd.Function):
         return at_x, at_scale, None, None
 
 
+class _ThereAndBack(torch.autograd.Function):
+    """What the levels of x / scale stand for: both operators of a pair in one, with the gradients of both."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor | float, levels: Levels) -> Tensor:
+        ratio = x / scale
+        nearest = ratio.round()
+        clipped = nearest.clamp(levels.low - zero, levels.high - zero)
+        inside = nearest == clipped
+        ctx.save_for_backward(scale, inside, clipped - ratio * inside if ctx.needs_input_grad[1] else None)
+        return clipped.mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        scale, inside, slope = ctx.saved_tensors
+        at_scale = None if slope is None else (gradient * slope).sum_to_size(scale.shape)
+        return gradient * inside, at_scale, None, None
+
+
 def quantized(x: Tensor, scale: Tensor, zero: Tensor | None, levels: Levels) -> Tensor:
     """Levels of a tensor; scale and zero point are spread over it, or a single value each."""
     zero = None if zero is None else zero.to(scale.dtype)
@@ -104,6 +124,13 @@ def dequantized(q: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
     """What levels stand for; scale and zero point are spread over them, or a single value each."""
     values = q.to(scale.dtype)
     return (values if zero is None else values - zero.to(scale.dtype)) * scale
+
+
+def rounded(x: Tensor, scale: Tensor, zero: Tensor | None, levels: Levels) -> Tensor:
+    """Quantized and dequantized; all are of one type of floats."""
+    if levels.dtype.is_floating_point or x.dtype != scale.dtype:
+        return dequantized(quantized(x, scale, zero, levels), scale, zero)
+    return _ThereAndBack.apply(x, scale, 0.0 if zero is None else zero.to(scale.dtype), levels)
 
 
 def spread_over(values: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
@@ -133,6 +160,20 @@ def quantize_linear(node: Node) -> Compute:
         return quantized(x, scale, zero, levels)
 
     return quantize
+
+
+@operator("FakeQuantize", domain=FUSED)
+def fake_quantize(node: Node) -> Compute:
+    """A QuantizeLinear with the DequantizeLinear behind it, by the attributes of the first."""
+    axis, block = node.attribute("axis", 1), node.attribute("block_size", 0)
+    levels = Levels.of(node.attribute("output_dtype", 0) or node.element(2) or TensorProto.UINT8, node)
+    zeros = _are_zeros(node, 2)
+
+    def round_off(x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
+        zero = None if zeros or zero is None else spread_over(zero, x, axis, block)
+        return rounded(x, spread_over(scale, x, axis, block), zero, levels)
+
+    return round_off
 
 
 @operator("DequantizeLinear")

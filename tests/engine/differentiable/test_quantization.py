@@ -8,6 +8,7 @@ import torch
 
 from engine.differentiable import DifferentiableGraph
 from engine.differentiable.elements import to_torch
+from engine.differentiable.fuse import fused
 from tests.engine.differentiable.nodes import OneNode, floats, levels
 from tests.models import Net
 
@@ -33,6 +34,54 @@ QUANTIZED = {
 @pytest.mark.parametrize("case", QUANTIZED.values(), ids=QUANTIZED)
 def test_levels_are_onnx_runtimes(case: OneNode) -> None:
     case.check_outputs(tolerance=0)
+
+
+PAIRS = {
+    "signed": (np.float32(0.05), np.int8(3), {}),
+    "unsigned, by channel": (np.float32([0.01, 0.03, 0.05]), np.uint8([3, 128, 200]), {"axis": 1}),
+    "without a zero point": (np.float32(0.05), None, {}),
+    "in blocks": (np.float32([[0.1, 0.02, 0.2]]), np.int8([[0, 1, 2]]), {"axis": 0, "block_size": 2}),
+}
+
+
+def two_nodes(scale: Any, zero: Any, attributes: Any, *, shown: bool) -> DifferentiableGraph:
+    """A pair; where its levels are shown it is computed as two."""
+    net = Net()
+    settings = [net.constant(scale, name="scale"), *([] if zero is None else [net.constant(zero)])]
+    quantized = net.op("QuantizeLinear", net.input("x", [2, 3]), *settings, name="q", **attributes)
+    net.op("DequantizeLinear", quantized, *settings, name="y", **attributes)
+    net.output("y", [2, 3])
+    return DifferentiableGraph(net.model(opset=21), taps=["q"] if shown else [])
+
+
+@pytest.mark.parametrize("settings", PAIRS.values(), ids=PAIRS)
+def test_a_pair_that_is_computed_as_one_has_the_values_and_gradients_of_two(settings: Any) -> None:
+    x, weights = torch.from_numpy(3 * floats(2, 3)), torch.from_numpy(floats(2, 3, seed=1))
+    results = []
+    for shown in (True, False):
+        graph = two_nodes(*settings, shown=shown)
+        fed = x.clone().requires_grad_()
+        y = graph({"x": fed})["y"]
+        (y * weights).sum().backward()
+        with torch.no_grad():
+            results.append([y.detach(), fed.grad, graph.weights()["scale"].grad, graph({"x": x})["y"]])
+    for one, two in zip(*results, strict=True):
+        assert one is not None
+        torch.testing.assert_close(one, two)
+    assert torch.equal(results[1][0], results[1][3])
+
+
+def test_only_a_pair_that_undoes_itself_is_one() -> None:
+    def operators(**other: Any) -> list[str]:
+        net = Net()
+        scale, zero = net.constant(np.float32(0.1)), net.constant(np.int8(0))
+        levels_of_x = net.op("QuantizeLinear", net.input("x", [2, 3]), scale, zero)
+        net.op("DequantizeLinear", levels_of_x, other.pop("scale", scale), zero, name="y", **other)
+        return [node.op_type for node in fused(net.output("y", [2, 3]).model(opset=21).graph)]
+
+    assert operators() == ["FakeQuantize"]
+    assert operators(scale="x") == ["QuantizeLinear", "DequantizeLinear"]
+    assert operators(output_dtype=1) == ["QuantizeLinear", "DequantizeLinear"]
 
 
 def pair(*, scale: Any, zero: Any) -> DifferentiableGraph:
