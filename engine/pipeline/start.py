@@ -12,7 +12,7 @@ from engine.measure.machine import describe
 from engine.pipeline.bench import Bench
 from engine.pipeline.material import Material, gather
 from engine.protocol import EngineRequest
-from engine.recipe import Recipe
+from engine.recipe import Learning, Recipe
 from engine.report import Machine, ModelSummary
 from engine.signature import Signature
 
@@ -33,7 +33,8 @@ def begin(request: EngineRequest, recipe: Recipe, attempt: Path, lock: HostLock)
     original, folder = attempt / request.model, attempt / "work" / "scratch"
     model = admit(original)
     signature = Signature.of(model)
-    material = gather(request, attempt, folder, signature, recipe.seed)
+    training = any(isinstance(step, Learning) for step in recipe.steps or ())
+    material = gather(request, attempt, folder, signature, recipe.seed, for_training=training)
     with lock.measuring():
         machine = describe(recipe.target.threads)
     bench = Bench(original, recipe, signature, material.evaluation, folder, lock)
