@@ -74,7 +74,7 @@ What each step makes of {len(tried)} models, written by `python -m benchmarks zo
 ONNX Runtime {onnxruntime.__version__}.
 {admitted} models are admitted, {states["refused"]} are refused with a reason.
 Of the steps tried on them, {states["done"] - admitted} make a file, {states["skipped"]} skip with a reason, \
-{states["failed"]} fail and {states["crashed"]} crash.
+{states["failed"]} fail, {states["crashed"]} crash and {states["unfinished"]} take too long.
 
 {TIMED if timed else UNTIMED}
 Static int8 has every remedy switched on, chooses its format, and makes one mixture with float. Inputs are made up, so

@@ -27,6 +27,7 @@ KINDS = {
 }
 AT_ONCE = 2
 MOST_SECONDS = 900
+UNFINISHED = f"not done after {MOST_SECONDS} seconds"
 #: steps that train nothing
 STEPS_TRIED = (SimplifyGraph, QuantizeStatic, QuantizeDynamic, QuantizeWeights, ConvertFloat16)
 STEP_KINDS = [kind.model_fields["kind"].default for kind in STEPS_TRIED]
@@ -76,7 +77,7 @@ def tried(one: Tried, path: Path) -> Tried:
             break
         if words:
             broken = next(kind for kind in left if kind not in reported)
-            found[broken] = {"state": "crashed", "words": words}
+            found[broken] = {"state": "unfinished" if words == UNFINISHED else "crashed", "words": words}
     print(f"{one.specimen.name}: {', '.join(str(outcome['state']) for outcome in found.values())}", file=sys.stderr)
     return replace(one, outcomes=found)
 
@@ -92,6 +93,6 @@ def _child(specimen: Specimen, path: Path, kinds: Sequence[str]) -> tuple[dict[s
             )
             words = (done.stderr.strip() or str(done.returncode)).splitlines()[-1] if done.returncode else ""
         except subprocess.TimeoutExpired:
-            words = f"not done after {MOST_SECONDS} seconds"
+            words = UNFINISHED
         told.seek(0)
         return {outcome["step"]: outcome for outcome in map(json.loads, told)}, words
