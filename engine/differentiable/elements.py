@@ -79,7 +79,9 @@ def to_torch(values: np.ndarray) -> Any:
         return torch.from_numpy(values.astype(NARROW[values.dtype]))
     if values.dtype.kind in "OSU":
         return values.astype(object)
-    return torch.from_numpy(np.array(values, order="C"))
+    tensor = torch.empty(values.shape, dtype=torch.from_numpy(np.empty(0, values.dtype)).dtype)
+    tensor.numpy()[...] = values  # into memory of torch's own, which is aligned for its kernels
+    return tensor
 
 
 def to_numpy(tensor: Any) -> np.ndarray:

@@ -197,7 +197,8 @@ def _fused(node: Node, kind: Kind, names: Sequence[str], directions: int, *, rev
         return None
 
     def run(x: Tensor, w: Tensor, r: Tensor, b: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, State]:
-        weights = [part for index in range(directions) for part in _torch_weights(kind, w[index], r[index], b[index])]
+        each = zip(w.unbind(), r.unbind(), b.unbind(), strict=True)
+        weights = [part for own in each for part in _torch_weights(kind, *own)]
         start = tuple(states) if len(states) > 1 else states[0]
         x = x.flip(0) if reverse else x
         y, *last = kernel(x, start, weights, True, 1, 0.0, torch.is_grad_enabled(), directions == 2, False)  # noqa: FBT003
@@ -209,10 +210,11 @@ def _fused(node: Node, kind: Kind, names: Sequence[str], directions: int, *, rev
 
 def _torch_weights(kind: Kind, w: Tensor, r: Tensor, b: Tensor) -> list[Tensor]:
     """Weights and biases with their gates in torch's order."""
-    size, half = r.shape[-1], b.shape[0] // 2
+    if kind.gates == 1:
+        return [w, r, *b.chunk(2)]
     return [
-        torch.cat([part[first * size : last * size] for first, last in kind.order]) if kind.gates > 1 else part
-        for part in (w, r, b[:half], b[half:])
+        torch.cat([gate for first, last in kind.order for gate in part.chunk(kind.gates)[first:last]])
+        for part in (w, r, *b.chunk(2))
     ]
 
 
