@@ -9,7 +9,7 @@ import onnx
 
 from engine.measure.complexity import without_large_weights
 from engine.prune.channels import FROZEN, Ids
-from engine.prune.plain import with_plain_lengths, without_zero_states
+from engine.prune.plain import with_own_vectors, with_plain_lengths, without_zero_states
 from engine.prune.rules import NUMBERS, RULES
 from engine.prune.walk import Walk
 
@@ -36,7 +36,7 @@ class Group:
 
 def followed(model: onnx.ModelProto) -> Walk:
     """Channels of a graph whose weights are initializers."""
-    plain = with_plain_lengths(_walked(without_zero_states(model), {}))
+    plain = with_plain_lengths(_walked(with_own_vectors(without_zero_states(model)), {}))
     choices: dict[str, int] = {}
     while True:
         walk = _walked(plain, choices)

@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from engine.graph import NO_INPUT, Wiring, attribute, copied, drop_unused, is_standard, replace_list
-from engine.prune.walk import WHOLE, Walk
+from engine.graph import NO_INPUT, Names, Wiring, attribute, copied, drop_unused, is_standard, replace_list
+from engine.prune.walk import FLOATS, WHOLE, Walk
 
 STATES = (5, 6)  #: inputs of a recurrent layer with which it starts
 MOVING = ("Expand", "Identity", "Slice", "Squeeze", "Transpose", "Unsqueeze")
@@ -27,6 +27,25 @@ def with_plain_lengths(walk: Walk) -> onnx.ModelProto:
                 node.output[0] = NO_INPUT
     replace_list(model.graph.node, [node for node in model.graph.node if any(node.output)])
     drop_unused(model)
+    return model
+
+
+def with_own_vectors(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph in which each node has biases and scales of its own.
+
+    Equal ones are often one initializer, such as zeros, which would tie the channels of layers that have nothing to do
+    with each other. Shared matrices stay shared: a network that was trained so is meant so.
+    """
+    model = copied(model)
+    names, uses = Names.of(model), Wiring.of(model.graph).uses
+    vectors = {weight.name: weight for weight in model.graph.initializer if len(weight.dims) == 1}
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name in vectors and uses[name] > 1 and vectors[name].data_type in FLOATS:
+                uses[name] -= 1
+                node.input[index] = names.fresh(name)
+                model.graph.initializer.append(vectors[name])
+                model.graph.initializer[-1].name = node.input[index]
     return model
 
 

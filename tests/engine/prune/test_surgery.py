@@ -89,3 +89,13 @@ def test_a_scale_stays_what_it_was_in_training() -> None:
     whole = without(walk, np.array([], np.int64))
     assert not any(node.op_type == "Div" and "Shape" in node.input[0] for node in whole.graph.node)
     assert sum(node.op_type == "Div" for node in whole.graph.node) == 1
+
+
+def test_layers_that_share_no_more_than_a_bias_of_zeros_are_not_tied() -> None:
+    net = Net(2)
+    x, zeros = net.input("x", ["batch", 8]), net.constant(np.zeros(16, np.float32))
+    for came in (8, 16):
+        x = net.op("Relu", net.op("Gemm", x, net.weight(came, 16), zeros))
+    net.op("MatMul", x, net.weight(16, 2), name="y")
+    found = groups(followed(net.output("y", ["batch", 2]).model()))
+    assert [len(group) for group in found] == [16, 16]
