@@ -91,7 +91,9 @@ def _rows(kind: str, spoil: Callable[[onnx.ModelProto], onnx.ModelProto], folder
 
 
 def _top1(found: accuracy.AccuracyComparison) -> str:
-    return f"{100 * found.candidate.value:.1f} % (float {100 * found.reference.value:.1f} %)"
+    before, after = found.reference.value, found.candidate.value
+    assert before is not None and after is not None
+    return f"{100 * after:.1f} % (float {100 * before:.1f} %)"
 
 
 def _quantized(step: QuantizeStatic, model: Path, samples: Samples, folder: Path) -> Path:

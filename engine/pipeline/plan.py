@@ -9,6 +9,7 @@
 A step that breaks is a row in the table, not the end of the job. Plans that begin alike share their beginning.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -111,8 +112,8 @@ class Pipeline:
         if isinstance(step, EightBits):
             learning += PASSES_TO_LEARN * min(step.samples, len(self.calibration)) * self.bench.run_ms / 1000
         if isinstance(step, RECOVERING):
-            usual = max(LEAST_TRAINING_SECONDS, USUAL_TRAINING_SHARE * self.clock.left_seconds)
-            learning += usual if step.minutes is None else 60 * step.minutes
+            wanted = math.inf if step.minutes is None else 60 * step.minutes
+            learning += min(wanted, max(LEAST_TRAINING_SECONDS, USUAL_TRAINING_SHARE * self.clock.left_seconds))
         return 2.0 + learning + variants * (self.bench.pass_seconds + self.bench.start_seconds)
 
     def _must_stop(self, step: Step) -> bool:

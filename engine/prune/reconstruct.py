@@ -11,7 +11,8 @@ for inputs that are right but for the missing channels, left 47 %, and no correc
 After He et al. 2017, “Channel pruning for accelerating very deep neural networks”, and Luo et al. 2017 (ThiNet).
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,13 +27,21 @@ from engine.prune.surgery import without
 from engine.prune.walk import Reader, Walk
 from engine.quantize.calibrate import Calibrator
 
+TELL_SECONDS = 2.0
 RIDGE = 1e-3  #: λ, as a share of the mean variance of the channels that stay
 SCARCE = 0.1  #: what is added to that, times channels per row: what few rows show by chance is not to be learned
 
 Array = NDArray[np.float64]
+Tell = Callable[[float, str], None]  #: of seconds left, and a word on how it goes
 
 
-def reconstructed(walk: Walk, removed: Ids, seen: Mapping[Key, Moments], calibrator: Calibrator) -> onnx.ModelProto:
+def tell_nobody(seconds_left: float, detail: str) -> None:
+    """For callers whom nobody waits for."""
+
+
+def reconstructed(
+    walk: Walk, removed: Ids, seen: Mapping[Key, Moments], calibrator: Calibrator, tell: Tell = tell_nobody
+) -> onnx.ModelProto:
     """The model without these channels, corrected for it."""
     gone = np.isin(walk.channels.all_roots(), removed)
     ids = {key_of(reader): walk.read_by(reader) for reader in walk.readers}
@@ -41,9 +50,13 @@ def reconstructed(walk: Walk, removed: Ids, seen: Mapping[Key, Moments], calibra
     work = Reconstruction(walk, stays)
     for key, mask in stays.items():
         work.correct(key, Pairs.inside(seen[key], mask))
-    for key, mask in stays.items():
+    started = told = time.monotonic()
+    for done, (key, mask) in enumerate(stays.items()):
         if key in own:  # once corrected, such a layer reads something else: best what it should have made
             continue
+        if done and time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            tell((told - started) / done * (len(stays) - done), f"correcting layer {done + 1} of {len(stays)}")
         model = without(walk, removed, work.weights)
         narrow = replace(calibrator, model=model, folder=calibrator.folder / "narrower")
         work.correct(key, compared(calibrator, narrow, {key: mask})[key])

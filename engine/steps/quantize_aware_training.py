@@ -83,8 +83,8 @@ def _quantized(step: QuantizeAwareTraining, model: Path, context: StepContext) -
     """The format that `quantize_static` finds fastest."""
     options = {name: getattr(step, name) for name in EightBits.model_fields}
     asked = QuantizeStatic(**options, layout=Layout.QDQ, mixed=False)
-    note = context.kept and _Note(context.kept / CHOICE, sha256(model), asked)
-    search = quantize_static.search((note and note.read()) or asked, model, context)
+    note = _Note(context.kept / CHOICE, sha256(model), asked) if context.kept else None
+    search = quantize_static.search((note.read() if note else None) or asked, model, context)
     if isinstance(search, Skipped):
         return search
     best = next(search.rounds())[0]
