@@ -2,6 +2,12 @@
 
 channels       ids of positions, and which can only leave together
 walk, rules    follow them through the graph, operator by operator
+plain          the graph in words that are followed more easily
 groups         channels of the same layers
-surgery        takes some of them out
+moments        what layers read on calibration samples
+importance     how much each channel matters by itself; dead ones
+elimination    which ones the others can best replace
+choice         how many leave
+surgery        takes them out
+reconstruct    lets the others take over
 """
