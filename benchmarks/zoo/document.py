@@ -98,4 +98,4 @@ def _cell(outcome: Mapping[str, object], reasons: Reasons, *, timed: bool) -> st
         return f"{'–' if state == 'skipped' else state} {reasons.number(words)}"
     noise_db = float(str(outcome["sqnr_db"]))
     speed = f"{float(str(outcome['speedup'])):.1f}× " if timed else ""
-    return speed + ("equal" if math.isinf(noise_db) else f"{noise_db:.0f} dB")
+    return speed + ("equal" if math.isinf(noise_db) else f"{round(noise_db)} dB")
