@@ -37,7 +37,9 @@ EVERY_STEP = [
     PruneChannels(),
     PruneWeights(),
     Distill(steps=8, batch_size=8),
-    QuantizeAwareTraining(activations=Activations.UNSIGNED, calibration=Calibration.MINMAX, steps=8, batch_size=8),
+    QuantizeAwareTraining(
+        activations=Activations.UNSIGNED, calibration=Calibration.MINMAX, steps=8, batch_size=8, learning_rate=3e-4
+    ),
 ]
 EVERY_NET = [small_cnn, residual_cnn, depthwise_cnn, mlp, transformer, recurrent, branching]
 every_step = pytest.mark.parametrize("step", EVERY_STEP, ids=lambda step: step.kind)
