@@ -49,6 +49,7 @@ def _move_into(work: Path) -> None:
     os.chdir(work)
     tempfile.tempdir = str(work)
     os.environ.update(HOME=str(work), TMPDIR=str(work), ORT_DISABLE_TELEMETRY="1")
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # torch's threads would spin: on a busy host a minute, not seconds
 
 
 def _work(request: EngineRequest, here: Surroundings) -> int:
