@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from engine.graph import all_nodes, is_standard, lift_constants, load, save
+from engine.graph import inlined, is_standard, lift_constants, load, save
 from engine.measure.complexity import count
 from engine.prune.choice import least, only_dead, widths
 from engine.prune.elimination import eliminated
@@ -44,8 +44,8 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "RNN")
 
 def refuse(model: onnx.ModelProto) -> str | None:
     """Why there is no channel to remove, as far as a glance can tell."""
-    if sum(is_standard(node, *LAYERS) for node in all_nodes(model)) < 2:
-        return "it has no two layers in a row: channels lie between one that makes them and one that reads them"
+    if sum(is_standard(node, *LAYERS) for node in inlined(model).graph.node) < 2:
+        return "its main graph has no two layers in a row: channels lie between one that makes and one that reads them"
     return None
 
 

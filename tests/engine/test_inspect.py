@@ -19,6 +19,8 @@ from tests.engine.attempts import DIGITS
 from tests.engine.steps.outcome import run
 from tests.models import Net, branching, mlp, recurrent, residual_cnn, small_cnn, transformer
 
+TRAINED = ("prune_channels", "prune_weights", "distill", "quantize_aware_training")
+
 
 def summary(model: onnx.ModelProto, tmp_path: Path) -> ModelSummary:
     path = tmp_path / "model.onnx"
@@ -57,13 +59,13 @@ def test_expected_memory_holds_weights_and_the_activations_alive_at_once(tmp_pat
     [
         (
             residual_cnn,
-            {"simplify_graph", "quantize_static", "quantize_weights", "convert_float16"},
+            {"simplify_graph", "quantize_static", "quantize_weights", "convert_float16", *TRAINED},
         ),  # its one matrix has 160 values
         (
             transformer,
-            {"simplify_graph", "quantize_static", "quantize_dynamic", "quantize_weights", "convert_float16"},
+            {"simplify_graph", "quantize_static", "quantize_dynamic", "quantize_weights", "convert_float16", *TRAINED},
         ),
-        (branching, {"simplify_graph"}),
+        (branching, {"simplify_graph", "distill"}),
     ],
 )
 def test_steps_that_fit_are_listed_and_the_others_say_why(

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,8 +47,9 @@ def training_job(place: Workplace, steps: int) -> str:
 
 def kill_the_child() -> None:
     for child in psutil.Process().children():
-        if "engine" in child.cmdline():
-            os.killpg(child.pid, signal.SIGKILL)
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            if "engine" in child.cmdline():
+                os.killpg(child.pid, signal.SIGKILL)
 
 
 @pytest.mark.timeout(900)  # two attempts at a whole job, on a machine that may be busy
