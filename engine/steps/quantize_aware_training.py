@@ -9,8 +9,8 @@ before has quantized is taken as it is. The weights, kept in float meanwhile, an
 points stay. In the end the weights are rounded: the file has the nodes, scales and kernels of the quantized one, and
 is as fast. The learning rate counts eights of a level, so that one suits all layers.
 
-Pays where 8 bits alone cost too much accuracy. A residual network on Fashion-MNIST whose channels were made uneven, with
-92.9 % of 1,000 test images in float and 7-bit weights: 45.8 % → 92.8 % in 150 steps with a scale per channel, 9.1 % →
+Pays where 8 bits alone cost too much accuracy. A residual network on Fashion-MNIST with channels made uneven, and
+92.9 % of 1,000 test images in float, 7-bit weights: 45.8 % → 92.8 % in 150 steps with a scale per channel, 9.1 % →
 90.4 % in 200 steps with one scale (2,048 unlabelled images, 32 a step). Does not pay where 8 bits cost next to nothing:
 handwritten digits went from 32 to 41 dB, and stayed at 99.1 %. Of layers that rounding has made all zero nothing comes
 back: the same digits with uneven channels and one scale stayed at 9 %; take a scale per channel, or `equalize`.

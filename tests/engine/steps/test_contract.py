@@ -9,10 +9,9 @@ from pydantic import TypeAdapter
 
 from engine.graph import load
 from engine.recipe import (
-    Activations,
-    Calibration,
     ConvertFloat16,
     Distill,
+    EightBits,
     PruneChannels,
     PruneWeights,
     QuantizeAwareTraining,
@@ -24,7 +23,7 @@ from engine.recipe import (
 )
 from engine.signature import Signature
 from engine.steps import STEPS, Skipped
-from tests.engine.steps.outcome import run, session, variants
+from tests.engine.steps.outcome import FIXED, run, session, variants
 from tests.models import Net, branching, depthwise_cnn, mlp, recurrent, residual_cnn, small_cnn, transformer
 
 STEP = TypeAdapter(Step)
@@ -38,7 +37,7 @@ EVERY_STEP = [
     PruneWeights(),
     Distill(steps=8, batch_size=8),
     QuantizeAwareTraining(
-        activations=Activations.UNSIGNED, calibration=Calibration.MINMAX, steps=8, batch_size=8, learning_rate=3e-4
+        **{name: getattr(FIXED, name) for name in EightBits.model_fields}, steps=8, batch_size=8, learning_rate=3e-4
     ),
 ]
 EVERY_NET = [small_cnn, residual_cnn, depthwise_cnn, mlp, transformer, recurrent, branching]
