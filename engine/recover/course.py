@@ -10,9 +10,6 @@ from typing import Any
 
 WARM_UP = 0.05  #: share of all steps
 POINTS = 20  #: of the curve, and looks at what is held out
-LATE = 1.1  #: times the time that is left: then it is cut down
-EARLY = 0.2  #: share of the steps after which it is not lengthened any more
-SPENT = 0.92  #: of the time, by the steps; the rest is for looking at what is held out
 PATIENCE = 8  #: looks without a better one
 
 
@@ -27,7 +24,7 @@ class Point:
 
 @dataclass
 class Course:
-    """`steps` changes on the way where a step takes another time than it seemed to take before the first one."""
+    """`steps` may be cut down on the way, where time runs out."""
 
     steps: int
     rows: int  #: of one step
@@ -38,7 +35,6 @@ class Course:
     restarts: int = 0  #: after a loss that was no number
     points: list[Point] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    most_steps: int = 0  #: that it may become where there is time; 0 where the number was asked for
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Course":
@@ -52,19 +48,6 @@ class Course:
             return peak * (self.step + 1) / (warm_up + 1)
         gone = (self.step - warm_up) / max(self.steps - warm_up, 1)
         return peak * (1 + math.cos(math.pi * min(gone, 1.0))) / 2
-
-    def cut(self, left_seconds: float) -> None:
-        """End in time, so that the rate still comes down to nothing."""
-        each = self.seconds / max(self.step, 1)
-        left_seconds = max(left_seconds, 0.0)
-        if each * (self.steps - self.step) > left_seconds * LATE + each:
-            self.steps = max(self.step + int(left_seconds / each), self.step)
-
-    def lengthen(self, left_seconds: float) -> None:
-        """Use the time there is, as long as the rate has hardly come down."""
-        if self.seconds and 0 < self.step <= self.steps * EARLY:
-            affordable = left_seconds * SPENT / (self.seconds / self.step)
-            self.steps = max(self.steps, int(min(self.step + affordable, self.most_steps)))
 
     @property
     def looks_every(self) -> int:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.recover.course import SPENT, Course
+from engine.recover.course import Course
 from engine.recover.examiner import Examiner
 from engine.recover.rate import SEARCHED_STEPS, USUAL_RATE, find_rate
 from engine.recover.student import Student
@@ -19,6 +19,7 @@ WANTED_STEPS = 600  #: with fewer, a step reads fewer rows
 MOST_STEPS, MOST_PASSES = 50_000, 200
 WORTH_A_SEARCH = 10 * SEARCHED_STEPS  #: steps; for fewer, the search for a rate would cost too many of them
 TIMED_STEPS = 3
+SPENT = 0.92  #: of the time, by the steps; the rest is for looking at what is held out
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,12 @@ def course_for(
     learner: Student, examiner: Examiner, options: Options, deadline: float, pause: Callable[[], None]
 ) -> Course:
     """Within the time; the learner is as before afterwards."""
-    steps, most, rows = options.steps, 0, min(options.rows or USUAL_ROWS, examiner.lessons.taught)
+    steps, rows = options.steps, min(options.rows or USUAL_ROWS, examiner.lessons.taught)
     if steps is None:
         steps, rows = _length(learner, examiner, rows, options, deadline)
-        most = _most_steps(examiner, rows)
     searching = SEARCHED_STEPS if options.rate is None and steps >= WORTH_A_SEARCH else 0
     rate = find_rate(learner, examiner, rows, pause) if searching else options.rate or USUAL_RATE
-    return Course(steps - searching if options.steps is None else steps, rows, rate, most_steps=most)
+    return Course(steps - searching if options.steps is None else steps, rows, rate)
 
 
 def _length(learner: Student, examiner: Examiner, rows: int, options: Options, deadline: float) -> tuple[int, int]:
@@ -54,12 +54,8 @@ def _length(learner: Student, examiner: Examiner, rows: int, options: Options, d
     affordable = max(deadline - time.monotonic(), 0.0) * SPENT / _seconds_of_a_row(learner, examiner, rows)
     if options.rows is None:
         rows = min(max(_power_of_two(affordable / WANTED_STEPS), FEWEST_ROWS), MOST_ROWS, taught)
-    return max(int(min(affordable / rows, _most_steps(examiner, rows))), 1), rows
-
-
-def _most_steps(examiner: Examiner, rows: int) -> int:
-    """So many passes over the samples are enough."""
-    return min(MOST_STEPS, max(MOST_PASSES * examiner.lessons.taught // rows, WANTED_STEPS))
+    steps = min(affordable / rows, MOST_STEPS, max(MOST_PASSES * taught / rows, WANTED_STEPS))
+    return max(int(steps), 1), rows
 
 
 def _power_of_two(number: float) -> int:

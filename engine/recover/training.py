@@ -20,6 +20,7 @@ from engine.recover.student import Student
 MOST_RESTARTS = 5
 SNAPSHOT_SECONDS, SNAPSHOT_SHARE = 1.0, 0.02  #: between two snapshots at least, and what they may cost of the time
 TELL_SECONDS, MOST_TOLD = 3.0, 100  #: between two words at least, and words in all
+LATE = 1.1  #: times the time that is left: then the course is cut down
 
 Tell = Callable[[float, str], None]  #: seconds left, and a word on how it goes
 
@@ -53,7 +54,7 @@ class Training:
             self.pause()
             self._step()
             course.seconds = before + time.monotonic() - began
-            course.cut(self.deadline - time.monotonic())
+            self._hurry()
             self._report()
         if course.points[-1].step < course.step:
             self._look()
@@ -83,7 +84,6 @@ class Training:
         mean = float(np.mean(self._losses)) if self._losses else None
         course.points.append(Point(course.step, mean, held_out))
         self._losses = []
-        course.lengthen(self.deadline - time.monotonic())
 
     def _restart(self) -> None:
         """Back to the best weights, at half the rate."""
@@ -103,6 +103,14 @@ class Training:
             course.notes.append(f"It was ended at step {course.step}: nothing better had been found for long.")
             return True
         return False
+
+    def _hurry(self) -> None:
+        """Cut the course down where it would not end in time, so that the rate still comes down to nothing."""
+        course = self.course
+        left = self.deadline - time.monotonic()
+        each = course.seconds / max(course.step, 1)
+        if each * (course.steps - course.step) > max(left, 0.0) * LATE + each:
+            course.steps = max(course.step + int(max(left, 0.0) / each), course.step)
 
     def _report(self) -> None:
         """Tell how far it is, and write it down, each every few seconds."""

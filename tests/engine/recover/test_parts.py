@@ -140,25 +140,3 @@ def test_a_training_that_found_nothing_better_for_long_stands_still() -> None:
     assert course.stands_still
     course.points.append(Point(10, 1.0, 0.5))
     assert not course.stands_still
-
-
-def test_a_training_uses_the_time_it_has_where_its_steps_prove_faster_than_they_looked() -> None:
-    course = Course(100, 32, 0.01, step=10, seconds=1.0, most_steps=5000)
-    course.lengthen(left_seconds=100.0)
-    assert 900 < course.steps < 1010, "ten steps a second, most of the time"
-    course.step = course.steps // 2
-    course.seconds = course.step / 10
-    course.lengthen(left_seconds=1000.0)
-    assert course.steps < 1010, "the rate has come down already"
-
-
-def test_a_number_of_steps_that_was_asked_for_is_kept() -> None:
-    course = Course(100, 32, 0.01, step=10, seconds=1.0)
-    course.lengthen(left_seconds=1000.0)
-    assert course.steps == 100
-
-
-def test_a_training_ends_in_time_where_its_steps_prove_slower() -> None:
-    course = Course(100, 32, 0.01, step=10, seconds=10.0)
-    course.cut(left_seconds=20.0)
-    assert course.steps == 30
