@@ -14,10 +14,14 @@ $(VENV)/run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Strop needs Python 3.11 or newer: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV) || { echo "python3 has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[server,engine,postgres]'
+	@touch $@
+
+$(VENV)/full: $(VENV)/run
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	@touch $@
 
-$(VENV)/develop: $(VENV)/run
+$(VENV)/develop: $(VENV)/full
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
 	@touch $@
 
@@ -27,7 +31,7 @@ demo: $(VENV)/run  ## set up, optimize a real model through the service, print t
 test: $(VENV)/develop lint  ## set up and run exactly what CI runs
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(T)
 
-serve: $(VENV)/run  ## the service on http://127.0.0.1:8000
+serve: $(VENV)/full  ## the service on http://127.0.0.1:8000
 	$(BIN)/strop serve
 
 fix: $(VENV)/develop  ## format, and mend what can be mended

@@ -4,6 +4,7 @@ What is not asked for is found out, by a few steps that are forgotten afterwards
 """
 
 import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ FEWEST_ROWS, MOST_ROWS = 16, 128
 WANTED_STEPS = 600  #: with fewer, a step reads fewer rows
 MOST_STEPS, MOST_PASSES = 50_000, 200
 WORTH_A_SEARCH = 10 * SEARCHED_STEPS  #: steps; for fewer, the search for a rate would cost too many of them
-TIMED_STEPS = 3
+TIMED_STEPS, TIMED_SHARE = 12, 0.02  #: at most, and of the time
 SPENT = 0.92  #: of the time, by the steps; the rest is for looking at what is held out
 
 
@@ -51,7 +52,8 @@ def course_for(
 def _length(learner: Student, examiner: Examiner, rows: int, options: Options, deadline: float) -> tuple[int, int]:
     """How many steps the time allows, and of how many rows."""
     taught = examiner.lessons.taught
-    affordable = max(deadline - time.monotonic(), 0.0) * SPENT / _seconds_of_a_row(learner, examiner, rows)
+    left = max(deadline - time.monotonic(), 0.0)
+    affordable = left * SPENT / _seconds_of_a_row(learner, examiner, rows, TIMED_SHARE * left)
     if options.rows is None:
         rows = min(max(_power_of_two(affordable / WANTED_STEPS), FEWEST_ROWS), MOST_ROWS, taught)
     steps = min(affordable / rows, MOST_STEPS, max(MOST_PASSES * taught / rows, WANTED_STEPS))
@@ -63,11 +65,13 @@ def _power_of_two(number: float) -> int:
     return 1 << max(int(min(number, MOST_ROWS)), 1).bit_length() - 1
 
 
-def _seconds_of_a_row(learner: Student, examiner: Examiner, rows: int) -> float:
-    """Of one step that learns from so many, without learning anything."""
-    began = time.monotonic()
+def _seconds_of_a_row(learner: Student, examiner: Examiner, rows: int, most_seconds: float) -> float:
+    """Of one step that learns from so many, without learning anything; a step that is disturbed does not count."""
+    times: list[float] = []
     for step in range(TIMED_STEPS):
-        if step == 1:
-            began = time.monotonic()  # the first one is slower
+        began = time.monotonic()
         examiner.lesson(learner, examiner.lessons.positions(step, rows))
-    return (time.monotonic() - began) / (TIMED_STEPS - 1) / rows
+        times.append(time.monotonic() - began)
+        if step and sum(times) > most_seconds:
+            break
+    return statistics.median(times[1:]) / rows  # the first one is slower

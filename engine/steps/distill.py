@@ -17,7 +17,6 @@ from pathlib import Path
 
 import onnx
 
-from engine.differentiable import supported
 from engine.digest import sha256
 from engine.graph import all_graphs, all_nodes, constant_of, load
 from engine.recipe import Distill
@@ -31,7 +30,7 @@ def refuse(model: onnx.ModelProto) -> str | None:
     constants += [tensor for node in all_nodes(model) if (tensor := constant_of(node)) is not None]
     if not any(constant.data_type == onnx.TensorProto.FLOAT and constant.dims for constant in constants):
         return "it has no float32 weights that could learn"
-    return next(iter(supported(model)), None)
+    return learning.refusal(model)
 
 
 def run(step: Distill, model: Path, context: StepContext) -> list[Variant] | Skipped:

@@ -1,8 +1,12 @@
 """What steps that train have in common: from their options to a recovery, and from what came of it to the report."""
 
+import importlib.util
 import math
 from typing import TYPE_CHECKING, TypeVar
 
+import onnx
+
+from engine.differentiable import supported
 from engine.recipe import Learning
 from engine.report import LearningPoint, Training
 from engine.steps.base import StepContext
@@ -13,6 +17,13 @@ if TYPE_CHECKING:
 SPENT = 0.9  #: of what the budget leaves
 
 L = TypeVar("L", bound=Learning)
+
+
+def refusal(model: onnx.ModelProto) -> str | None:
+    """Why no gradient can be had of it, as far as a glance can tell, and without importing torch."""
+    if importlib.util.find_spec("torch") is None:
+        return "torch is not installed, which steps that train need: pip install 'strop[train]'"
+    return next(iter(supported(model)), None)
 
 
 def options(step: Learning, context: StepContext, seconds: float) -> "Options":

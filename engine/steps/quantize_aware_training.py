@@ -26,7 +26,6 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from engine.differentiable import supported
 from engine.digest import sha256
 from engine.graph import lift_constants, load, save, weights_of
 from engine.quantize import twin
@@ -41,7 +40,7 @@ CHOICE = "format.json"  #: in the folder that a later attempt finds
 def refuse(model: onnx.ModelProto) -> str | None:
     """Why there is nothing to train in 8 bits, as far as a glance can tell."""
     reason = twin.refusal(model) if is_quantized(model) else quantize_static.refuse(model)
-    return reason or next(iter(supported(model)), None)
+    return reason or learning.refusal(model)
 
 
 def run(step: QuantizeAwareTraining, model: Path, context: StepContext) -> list[Variant] | Skipped:
