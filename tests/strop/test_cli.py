@@ -136,9 +136,22 @@ def test_a_job_can_be_left_shown_watched_canceled_reported_and_downloaded(enviro
     assert (tmp_path / "m.onnx").read_bytes() == (tmp_path / "c").read_bytes() == MODEL
 
 
+def heed_ctrl_c() -> None:
+    """What started the tests, a shell in the background for one, may have let them ignore Ctrl+C or hold it back."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_go_on(environment, model: Path) -> None:
     words = ("optimize", str(model), "--steps", "simplify_graph", "--seed", str(seed_of(Act.WORK)))
-    process = subprocess.Popen([*STROP, *words], env=environment, stdout=-1, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*STROP, *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_ctrl_c,  # noqa: PLW1509 - calls nothing but the kernel
+    )
     assert process.stderr is not None
     next(line for line in process.stderr if line.startswith("baseline"))
     process.send_signal(signal.SIGINT)
