@@ -274,6 +274,12 @@ def lift_constants(model: onnx.ModelProto) -> None:
     replace_list(model.graph.node, kept)
 
 
+def give_out(model: onnx.ModelProto, names: Iterable[str]) -> None:
+    """Make these tensors the outputs of the model; a runtime infers their types."""
+    values = [onnx.helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(names)]
+    replace_list(model.graph.output, values)
+
+
 def drop_unused(model: onnx.ModelProto) -> None:
     """Remove nodes and initializers of the main graph that nothing reads any more."""
     graph = model.graph

@@ -8,8 +8,6 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from engine.graph import all_graphs
-
 Weights = Mapping[str, tuple[int, ...] | np.ndarray]
 
 
@@ -46,11 +44,3 @@ def written(models: Mapping[str, Callable[[], onnx.ModelProto]], maker: str) -> 
 
 def _writer(build: Callable[[], onnx.ModelProto]) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(build().SerializeToString())
-
-
-def without_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model, its nodes nameless."""
-    for graph in all_graphs(model.graph):
-        for node in graph.node:
-            node.name = ""
-    return model

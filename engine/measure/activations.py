@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from engine.data import Samples
 from engine.errors import StepFailed
-from engine.graph import Wiring, copied, is_standard, save
+from engine.graph import Wiring, copied, give_out, is_standard, save
 from engine.measure.session import open_session, session_options
 from engine.report import ActivationLayer
 from engine.runtime import ERRORS, reason
@@ -99,7 +98,9 @@ def activations(
     layers = _layers(model)
     if not layers:
         return []
-    path = save(_giving(model, [layer.tensor for layer in layers]), folder / "activations.onnx")
+    shown = copied(model)
+    give_out(shown, [layer.tensor for layer in layers])
+    path = save(shown, folder / "activations.onnx")
     try:
         session = open_session(path, "cpu", session_options(threads))
         for learn in (_Layer.add, _Layer.look_beyond):
@@ -139,11 +140,3 @@ def _seen(
         for layer, values in zip(layers, outputs, strict=True):
             if values.size and values.ndim > 1 and np.isfinite(values).all():
                 yield layer, values
-
-
-def _giving(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """The graph with these tensors as its outputs."""
-    graph = copied(model)
-    del graph.graph.output[:]
-    graph.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
-    return graph

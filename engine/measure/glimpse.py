@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from engine.data import Feeds, Samples
-from engine.errors import EngineError, StepFailed
+from engine.errors import EngineError
 from engine.measure import accuracy, latency
 from engine.measure.accuracy import Outputs
 from engine.measure.lock import HostLock
@@ -59,21 +59,16 @@ class Glimpse:
         least, most = SECONDS
         wanted = ROUNDS * (len(paths) + 1) * self.run_ms / 1000
         sound = [path for path in paths if self.fidelity(path) > UNKNOWN_DB]
-        timed = self._timed(sound, min(max(wanted, least), most))
-        self.speedups |= timed
-        return [timed[path].value if path in timed else 0.0 for path in paths]
+        seconds = min(max(wanted, least), most)
 
-    def _timed(self, paths: Sequence[Path], seconds: float) -> dict[Path, Interval]:
-        """All at once; where that breaks one by one, so that only what breaks is left out."""
-        try:
+        def compare(some: Sequence[Path]) -> list[latency.LatencyComparison]:
+            share = seconds * len(some) / max(len(sound), 1)
             with self.lock.measuring():
-                compared = latency.compare(self.original, paths, self.feeds, self.target, processes=1, seconds=seconds)
-        except StepFailed as error:
-            if len(paths) != 1:
-                return {path: one for each in paths for path, one in self._timed([each], seconds / len(paths)).items()}
-            self.failures[paths[0]] = error
-            return {}
-        return {path: one.speedup for path, one in zip(paths, compared, strict=True)}
+                return latency.compare(self.original, some, self.feeds, self.target, processes=1, seconds=share)
+
+        timed = latency.compare_apart(sound, compare, self.failures.__setitem__)
+        self.speedups |= {path: one.speedup for path, one in timed.items()}
+        return [timed[path].speedup.value if path in timed else 0.0 for path in paths]
 
     def sqnr_db(self, path: Path) -> float | None:
         """For a report, which writes equal outputs and unknown ones as null."""

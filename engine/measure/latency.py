@@ -7,13 +7,14 @@ itself, which should hold 1. Take `HostLock.measuring()` around it.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from engine.errors import StepFailed
 from engine.measure.intervals import speedup_interval
 from engine.measure.probe.launch import MOST_SECONDS, run_probe
 from engine.measure.probe.spec import Feeds, LatencySpec, write_feeds
@@ -74,6 +75,21 @@ def compare(
         )
         for slot in range(1, len(models))
     ]
+
+
+def compare_apart(
+    paths: Sequence[Path],
+    compare_all: Callable[[Sequence[Path]], list[LatencyComparison]],
+    failed: Callable[[Path, StepFailed], None],
+) -> dict[Path, LatencyComparison]:
+    """All files at once; where that breaks one by one, so that only what breaks is left out and told of."""
+    try:
+        return dict(zip(paths, compare_all(paths), strict=True))
+    except StepFailed as error:
+        if len(paths) == 1:
+            failed(paths[0], error)
+            return {}
+    return {path: one for each in paths for path, one in compare_apart([each], compare_all, failed).items()}
 
 
 def _measure(

@@ -22,7 +22,7 @@ from engine.digest import sha256
 from engine.errors import EngineError, StepFailed
 from engine.measure.accuracy import AccuracyComparison
 from engine.measure.glimpse import Glimpse
-from engine.measure.latency import LatencyComparison
+from engine.measure.latency import LatencyComparison, compare_apart
 from engine.pipeline.bench import Bench, size_up
 from engine.pipeline.clock import Clock
 from engine.pipeline.trials import Candidate, Trials
@@ -31,6 +31,7 @@ from engine.recipe import (
     ConvertFloat16,
     Distill,
     EightBits,
+    Learning,
     Minimize,
     PruneChannels,
     PruneWeights,
@@ -111,7 +112,7 @@ class Pipeline:
         learning = 0.0
         if isinstance(step, EightBits):
             learning += PASSES_TO_LEARN * min(step.samples, len(self.calibration)) * self.bench.run_ms / 1000
-        if isinstance(step, RECOVERING):
+        if isinstance(step, Learning):
             wanted = math.inf if step.minutes is None else 60 * step.minutes
             learning += min(wanted, max(LEAST_TRAINING_SECONDS, USUAL_TRAINING_SHARE * self.clock.left_seconds))
         return 2.0 + learning + variants * (self.bench.pass_seconds + self.bench.start_seconds)
@@ -144,7 +145,7 @@ class Pipeline:
                 break
         self._add_looked_at(context, base)
         self.costs[type(step)] = time.monotonic() - started
-        recovers = any(isinstance(one, RECOVERING) for one in later)
+        recovers = any(isinstance(one, Learning) for one in later)
         return self.trials.best_of(candidates, base, recovers_later=recovers)
 
     def _context(self, stage: str, later_seconds: float) -> StepContext:
@@ -259,14 +260,13 @@ class Pipeline:
         ]
 
     def _timed(self, group: Sequence[Verified], base: Candidate) -> list[tuple[Verified, LatencyComparison]]:
-        """All at once; where that breaks one by one, so that only what breaks is left out."""
-        try:
-            return list(zip(group, self.bench.speed([one.variant.path for one in group]), strict=True))
-        except StepFailed as error:
-            if len(group) > 1:
-                return [pair for one in group for pair in self._timed([one], base)]
-            self._fail(group[0].variant, base, error, group[0].seconds)
-            return []
+        verified = {one.variant.path: one for one in group}
+
+        def failed(path: Path, error: StepFailed) -> None:
+            self._fail(verified[path].variant, base, error, verified[path].seconds)
+
+        speeds = compare_apart(list(verified), self.bench.speed, failed)
+        return [(verified[path], speed) for path, speed in speeds.items()]
 
     def _fail(self, variant: Variant, base: Candidate, error: EngineError, cost: float) -> None:
         steps = (*base.steps, variant.step)

@@ -91,7 +91,8 @@ def _order(group: Group, readings: Sequence[Reading], count: int) -> list[int]:
     order: list[int] = []
     at_once = -(-count // MOST_ROUNDS)
     while len(order) < count:
-        costs = {int(channel): 0.0 for channel in group.channels if int(channel) not in order}
+        gone = set(order)
+        costs = {int(channel): 0.0 for channel in group.channels if int(channel) not in gone}
         for reading in readings:
             for channel, cost in zip(reading.channels.tolist(), reading.costs().tolist(), strict=True):
                 if channel in costs:

@@ -9,11 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from engine.graph import copied, drop_unused, replace_list, tensor_types
-from engine.measure.complexity import without_large_weights
+from engine.graph import copied, drop_unused, give_out
 from engine.prune.walk import Reader, Walk
 from engine.quantize.calibrate import Calibrator
 
@@ -118,7 +116,10 @@ def compared(wide: Calibrator, narrow: Calibrator, stays: Mapping[Key, NDArray[n
 def _values(calibrator: Calibrator, keys: Sequence[Key]) -> Iterator[list[NDArray[np.float64]]]:
     """(rows, channels) of these tensors, run after run."""
     names = [name for name, _ in keys]
-    for values in calibrator.run(_giving(calibrator.model, names), names):
+    graph = copied(calibrator.model)
+    give_out(graph, names)
+    drop_unused(graph)
+    for values in calibrator.run(graph, names):
         yield [_rows(value, axis) for (_, axis), value in zip(keys, values, strict=True)]
 
 
@@ -135,19 +136,6 @@ def _portions(widths: Mapping[Key, int]) -> Iterator[list[Key]]:
         size += added
     if portion:
         yield portion
-
-
-def _giving(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """The graph with these tensors as its outputs."""
-    graph = copied(model)
-    types = tensor_types(onnx.shape_inference.infer_shapes(without_large_weights(model)).graph)
-    values = [
-        onnx.helper.make_tensor_value_info(name, types[name].element if name in types else onnx.TensorProto.FLOAT, None)
-        for name in dict.fromkeys(names)
-    ]
-    replace_list(graph.graph.output, values)
-    drop_unused(graph)
-    return graph
 
 
 def _rows(value: np.ndarray, axis: int) -> NDArray[np.float64]:

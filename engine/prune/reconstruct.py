@@ -12,7 +12,7 @@ After He et al. 2017, “Channel pruning for accelerating very deep neural netwo
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,17 +26,13 @@ from engine.prune.moments import Key, Moments, Pairs, compared, key_of
 from engine.prune.surgery import without
 from engine.prune.walk import Reader, Walk
 from engine.quantize.calibrate import Calibrator
+from engine.surroundings import Tell, tell_nobody
 
 TELL_SECONDS = 2.0
 RIDGE = 1e-3  #: λ, as a share of the mean variance of the channels that stay
 SCARCE = 0.1  #: what is added to that, times channels per row: what few rows show by chance is not to be learned
 
 Array = NDArray[np.float64]
-Tell = Callable[[float, str], None]  #: of seconds left, and a word on how it goes
-
-
-def tell_nobody(seconds_left: float, detail: str) -> None:
-    """For callers whom nobody waits for."""
 
 
 def reconstructed(

@@ -25,7 +25,6 @@ class Surgery:
     model: onnx.ModelProto = field(init=False)
 
     def __post_init__(self) -> None:
-        self._stays = ~np.isin(self.walk.channels.all_roots(), self.removed)
         changed = {name for name in self.walk.weights if self.is_changed(name) or name in self.weights}
         self.model = copied(self.walk.model, without=changed)
         self._names = Names.of(self.walk.model)

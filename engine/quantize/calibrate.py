@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 
 from engine.data import Samples
 from engine.errors import StepFailed
-from engine.graph import Names, copied, save
+from engine.graph import Names, copied, give_out, save
 from engine.measure.session import open_session, session_options
 from engine.quantize.histograms import LEVELS, LEVELS_OF_ONE_SIGN, Histogram, entropy, mse, percentile
 from engine.quantize.qdq import Format
@@ -79,11 +79,6 @@ class Calibrator:
         self._learn({name: ends for name, ends in finite.items() if name not in self._histograms})
         return extremes | {name: _range(self._histograms[name], method, percent, form) for name in finite}
 
-    def percentile(self, ranges: Ranges, percent: float) -> Ranges:
-        """Ranges that hold so many percent of the values, inside the given ones."""
-        form = Format(signed=False, reduced=False, per_channel=True)
-        return self.ranges(Calibration.PERCENTILE, ranges, percent=percent, form=form)
-
     def run(self, graph: onnx.ModelProto, outputs: Sequence[str]) -> Iterator[list[np.ndarray]]:
         """These outputs of a graph that takes the samples, run after run."""
         path = save(graph, self.folder / "calibration.onnx")
@@ -132,7 +127,8 @@ def _with_extremes(model: onnx.ModelProto, wanted: list[str]) -> tuple[onnx.Mode
         for operator in ("ReduceMin", "ReduceMax", "ReduceSum"):
             outputs.append(names.fresh(f"{name}_{operator}"))
             graph.graph.node.append(helper.make_node(operator, [name], outputs[-1:], keepdims=0))
-    return _giving(graph, outputs), outputs
+    give_out(graph, outputs)
+    return graph, outputs
 
 
 def _with_selections(model: onnx.ModelProto, wanted: list[str], rows: int) -> tuple[onnx.ModelProto, list[str]]:
@@ -149,14 +145,9 @@ def _with_selections(model: onnx.ModelProto, wanted: list[str], rows: int) -> tu
         for operator, inputs, part in SELECTION:
             graph.graph.node.append(helper.make_node(operator, [named[key] for key in inputs], [named[part]]))
         outputs.append(named["chosen"])
-    return _giving(graph, outputs), outputs
+    give_out(graph, outputs)
+    return graph, outputs
 
 
 def _observed(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Names]:
     return copied(model), Names.of(model)
-
-
-def _giving(graph: onnx.ModelProto, outputs: list[str]) -> onnx.ModelProto:
-    del graph.graph.output[:]
-    graph.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs)
-    return graph

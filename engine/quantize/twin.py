@@ -42,7 +42,7 @@ class Stored:
         shape = [1] * floats.ndim
         if self.axis is not None:
             shape[self.axis] = -1
-        return floats / self.scale.reshape(shape if self.axis is not None else ())
+        return floats / self.scale.reshape(shape)
 
 
 @dataclass

@@ -31,8 +31,9 @@ from engine.recover.snapshot import Snapshot, read_snapshot, write_snapshot
 from engine.recover.student import Student
 from engine.recover.targets import target_of
 from engine.recover.teacher import ROWS_AT_ONCE, LiveTeacher, Teacher, can_be_written, write_answers
-from engine.recover.training import Tell, Training, tell_nobody
+from engine.recover.training import Training
 from engine.signature import Signature
+from engine.surroundings import Tell, never_pause, tell_nobody
 
 MOST_ACTIVATION_BYTES = 1 << 30  #: that one run of the graph may keep for its gradients
 KEPT_FOR_GRADIENTS = 2  #: times the activations of one run
@@ -48,7 +49,7 @@ class Surroundings:
 
     folder: Path
     kept: Path | None = None  #: a folder that another attempt finds again
-    pause: Callable[[], None] = lambda: None
+    pause: Callable[[], None] = never_pause
     tell: Tell = tell_nobody
 
 

@@ -18,8 +18,8 @@ LARGEST_NORM = 1.0  #: of all gradients together
 class Student:
     """A differentiable graph in training."""
 
-    def __init__(self, model: onnx.ModelProto, taps: tuple[str, ...] = ()) -> None:
-        self.graph = DifferentiableGraph(model, taps=taps)
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.graph = DifferentiableGraph(model)
         names = read_as_weights(inlined(model))
         for name, weight in self.graph.weights().items():
             weight.requires_grad_(name in names and weight.dtype is torch.float32 and weight.numel() > 1)
@@ -27,7 +27,7 @@ class Student:
         self.optimizer = Adam(self.weights)
 
     def outputs(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs and taps by name."""
+        """Outputs by name."""
         return self.graph(feeds)
 
     @torch.no_grad()

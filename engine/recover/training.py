@@ -16,17 +16,12 @@ from engine.recover.course import Course, Point
 from engine.recover.examiner import Examiner
 from engine.recover.snapshot import Snapshot
 from engine.recover.student import Student
+from engine.surroundings import Tell, never_pause, tell_nobody
 
 MOST_RESTARTS = 5
 SNAPSHOT_SECONDS, SNAPSHOT_SHARE = 1.0, 0.02  #: between two snapshots at least, and what they may cost of the time
 TELL_SECONDS, MOST_TOLD = 3.0, 100  #: between two words at least, and words in all
 LATE = 1.1  #: times the time that is left: then the course is cut down
-
-Tell = Callable[[float, str], None]  #: seconds left, and a word on how it goes
-
-
-def tell_nobody(seconds_left: float, detail: str) -> None:
-    """For callers whom nobody waits for."""
 
 
 @dataclass
@@ -36,7 +31,7 @@ class Training:
     course: Course
     deadline: float  #: by time.monotonic
     best: State = field(default_factory=dict)
-    pause: Callable[[], None] = lambda: None
+    pause: Callable[[], None] = never_pause
     tell: Tell = tell_nobody
     keep: Callable[[Snapshot], None] | None = None
     _losses: list[float] = field(default_factory=list)

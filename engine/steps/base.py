@@ -18,6 +18,7 @@ import onnx
 from engine.data import Samples
 from engine.recipe import Step, Target
 from engine.report import LayerChoice, Training
+from engine.surroundings import Tell, never_pause, tell_nobody
 
 if TYPE_CHECKING:
     from engine.measure.glimpse import Glimpse  # its libraries take a second to import, and inspection needs none
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 CPU_INFO = Path("/proc/cpuinfo")
 
 S = TypeVar("S", bound=Step)
-
-
-def never_pause() -> None:
-    """For callers who share the machine with nobody."""
-
-
-def tell_nobody(seconds_left: float, detail: str) -> None:
-    """For callers whom nobody waits for."""
 
 
 def usable_cores() -> int:
@@ -76,7 +69,7 @@ class StepContext:
     looked_at: list[Variant] = field(default_factory=list)  #: files of the step's own choice, for the table
     original: Path | None = None  #: the model as it was uploaded, which a step may learn from
     seconds: float = math.inf  #: what the step may take of the budget
-    tell: Callable[[float, str], None] = tell_nobody  #: of a long work: seconds left, and a word on how it goes
+    tell: Tell = tell_nobody
     cores: int = field(default_factory=usable_cores)  #: that a long computation may keep busy
     kept: Path | None = None  #: a folder that a later attempt at this job finds again
 
