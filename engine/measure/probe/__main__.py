@@ -21,6 +21,7 @@ from onnxruntime import GraphOptimizationLevel
 
 from engine.measure.probe.pinning import pin_to_cores
 from engine.measure.probe.spec import (
+    GraphTimesSpec,
     LatencySpec,
     LoadSpec,
     MemorySpec,
@@ -30,7 +31,7 @@ from engine.measure.probe.spec import (
     read_feeds,
     read_spec,
 )
-from engine.measure.probe.timing import time_in_turns
+from engine.measure.probe.timing import SHORTEST_TURN_S, time_in_turns, warmed_up
 from engine.measure.session import open_session, output_names, shared_options
 
 Result = dict[str, Any]
@@ -73,6 +74,19 @@ def stopwatch(times_ms: dict[int, float], slot: int) -> Iterator[None]:
 def _runner(session: Any, feeds: dict[str, np.ndarray]) -> Callable[[], object]:
     names, run = output_names(session), session.run
     return lambda: run(names, feeds)
+
+
+def graph_times(spec: GraphTimesSpec) -> Result:
+    pin_to_cores(spec.threads)
+    runs = []
+    for graph, feeds in spec.graphs:
+        session = open_session(Path(graph), spec.device, shared_options(spec.threads))
+        runs.append(_runner(session, read_feeds(Path(feeds))))
+    round_s = sum(max(warmed_up(run, 2 * SHORTEST_TURN_S), SHORTEST_TURN_S) for run in runs)
+    least, most = spec.seconds
+    seconds = min(max(spec.rounds * round_s, least), most)
+    np.save(spec.samples, time_in_turns(runs, seconds=seconds, precision=0.0, seed=0))
+    return {}
 
 
 def memory(spec: MemorySpec) -> Result:
@@ -140,6 +154,7 @@ def profile(spec: ProfileSpec) -> Result:
 KINDS: dict[type[Spec], Callable[[Any], Result]] = {
     LoadSpec: load,
     LatencySpec: latency,
+    GraphTimesSpec: graph_times,
     MemorySpec: memory,
     OutputsSpec: outputs,
     ProfileSpec: profile,

@@ -46,6 +46,17 @@ class LatencySpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GraphTimesSpec(Spec):
+    """Time small graphs in turns, each on inputs of its own; `model` is the first of them."""
+
+    kind: ClassVar[str] = "graph_times"
+    graphs: list[tuple[str, str]]  #: .onnx and .npz of its inputs
+    rounds: int  #: as many as fit between the least and the most seconds
+    seconds: list[float]
+    samples: str  #: .npy to write: rounds × graphs, in milliseconds
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemorySpec(Spec):
     """How much memory does a process need that only loads and runs it?"""
 
@@ -79,7 +90,7 @@ class ProfileSpec(Spec):
 
 
 SPECS: dict[str, type[Spec]] = {
-    spec.kind: spec for spec in (LoadSpec, LatencySpec, MemorySpec, OutputsSpec, ProfileSpec)
+    spec.kind: spec for spec in (LoadSpec, LatencySpec, GraphTimesSpec, MemorySpec, OutputsSpec, ProfileSpec)
 }
 
 
