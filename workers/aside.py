@@ -30,11 +30,18 @@ class Aside:
         return cls(workplace.aside / job_id)
 
     def take(self, attempt: Path) -> None:
-        """Link what is new in the attempt's folder; a file system without links gets by without."""
-        for path in _files(attempt / "work" / KEPT):
+        """Link what is new in the attempt's folder, and let go of what the child let go of.
+
+        A file system without links gets by without.
+        """
+        found = _files(attempt / "work" / KEPT)
+        for path in found:
             mine = self.folder / path.name
             if not (mine.exists() and mine.samefile(path)):
                 _link(path, mine)
+        if found:
+            for name in {path.name for path in _files(self.folder)} - {path.name for path in found}:
+                (self.folder / name).unlink(missing_ok=True)
 
     def give(self, attempt: Path) -> None:
         """Put what was taken into the folder of a new attempt."""

@@ -5,6 +5,6 @@ a step runs, never where one is listed.
 """
 
 from engine.recover.plan import Options
-from engine.recover.recovery import Recovered, Surroundings, recover
+from engine.recover.recovery import Classroom, Recovered, recover
 
-__all__ = ["Options", "Recovered", "Surroundings", "recover"]
+__all__ = ["Classroom", "Options", "Recovered", "recover"]

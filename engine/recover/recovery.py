@@ -27,7 +27,7 @@ from engine.recover.examiner import Examiner
 from engine.recover.labels import LabelTarget, label_target
 from engine.recover.lessons import Lessons
 from engine.recover.plan import MOST_ROWS, Options, course_for
-from engine.recover.snapshot import Snapshot, read_snapshot, write_snapshot
+from engine.recover.snapshot import Snapshot, read_snapshot, snapshot_at, write_snapshot
 from engine.recover.student import Student
 from engine.recover.targets import target_of
 from engine.recover.teacher import ROWS_AT_ONCE, LiveTeacher, Teacher, can_be_written, write_answers
@@ -40,11 +40,11 @@ KEPT_FOR_GRADIENTS = 2  #: times the activations of one run
 COPIES_OF_WEIGHTS = 6  #: the file, the weights, their gradients, two moments, the best ones
 NOTHING_TO_LEARN = 1e-7  #: a loss that comes of rounding
 FEW_ROWS = 64
-SNAPSHOT, SNAPSHOT_FORMAT = "training.npz", 1
+SNAPSHOT_FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Classroom:
     """Where a recovery works, and whom it tells."""
 
     folder: Path
@@ -62,7 +62,7 @@ class Recovered:
 
 
 def recover(
-    student: Path, teacher: Path | None, samples: Samples, options: Options, here: Surroundings
+    student: Path, teacher: Path | None, samples: Samples, options: Options, here: Classroom
 ) -> Recovered | str:
     """The student with better weights, or why it has none. Raises UnsupportedOperator where it cannot be trained."""
     torch.set_num_threads(options.threads)
@@ -77,7 +77,7 @@ class _Recovery:
     teacher: Path | None
     lessons: Lessons
     options: Options
-    here: Surroundings
+    here: Classroom
     model: onnx.ModelProto = field(init=False)
     deadline: float = field(init=False)  #: by time.monotonic
 
@@ -142,7 +142,8 @@ class _Recovery:
     # ── from the beginning, or from where another process was killed ─────────────────────────────────────────────────
 
     def _training(self, learner: Student, examiner: Examiner) -> Training:
-        path, key = self.here.kept and self.here.kept / SNAPSHOT, self._key()
+        key = self._key()
+        path = self.here.kept and snapshot_at(self.here.kept, key)
         before = read_snapshot(path, key) if path else None
         course = (
             before.course if before else course_for(learner, examiner, self.options, self.deadline, self.here.pause)

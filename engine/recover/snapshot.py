@@ -1,7 +1,8 @@
 """A training on disk: all that it needs to go on as if it had never been interrupted.
 
 One .npz without pickles, written under another name and renamed, so that it is whole or not there. `key` says which
-training it belongs to; one of another model, data or options is not gone on with.
+training it belongs to and names its file; one of another model, data or options is not gone on with. A job may train
+more than once: of its trainings the last few are kept.
 """
 
 import json
@@ -16,6 +17,8 @@ import numpy as np
 from engine.recover.adam import State
 from engine.recover.course import Course
 
+MOST_KEPT = 3  #: trainings of a job
+NAME = "training-{}.npz"
 NOTE, WEIGHTS, BEST, MOMENTA = "note", "weights", "best", "momenta"
 
 
@@ -25,6 +28,11 @@ class Snapshot:
     weights: State
     best: State
     momenta: State
+
+
+def snapshot_at(folder: Path, key: str) -> Path:
+    """Where the training of this key lies among others of its job."""
+    return folder / NAME.format(key[:16])
 
 
 def write_snapshot(snapshot: Snapshot, key: str, path: Path) -> None:
@@ -37,6 +45,13 @@ def write_snapshot(snapshot: Snapshot, key: str, path: Path) -> None:
     with draft.open("wb") as file:
         np.savez(file, np.array(note), names, *named.values(), allow_pickle=False)
     draft.rename(path)
+    _forget_old(path.parent)
+
+
+def _forget_old(folder: Path) -> None:
+    newest_first = sorted(folder.glob(NAME.format("*")), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in newest_first[MOST_KEPT:]:
+        path.unlink()
 
 
 def read_snapshot(path: Path, key: str) -> Snapshot | None:

@@ -35,7 +35,7 @@ def refuse(model: onnx.ModelProto) -> str | None:
 
 def run(step: Distill, model: Path, context: StepContext) -> list[Variant] | Skipped:
     """One file: the same graph with other weights."""
-    from engine.recover import Surroundings, recover  # torch takes seconds to import, and inspection needs none
+    from engine.recover import Classroom, recover  # torch takes seconds to import, and inspection needs none
 
     reason = refuse(load(model))
     if reason is not None:
@@ -43,7 +43,7 @@ def run(step: Distill, model: Path, context: StepContext) -> list[Variant] | Ski
     teacher = context.original or model
     if not step.labels and sha256(teacher) == sha256(model):
         return Skipped("it is the original still, and has nothing to learn from itself; distil after another step")
-    here = Surroundings(context.folder, context.kept, context.pause, context.tell)
+    here = Classroom(context.folder, context.kept, context.pause, context.tell)
     outcome = recover(model, teacher, context.calibration, learning.options(step, context, context.seconds), here)
     if isinstance(outcome, str):
         return Skipped(outcome)

@@ -45,7 +45,7 @@ def refuse(model: onnx.ModelProto) -> str | None:
 
 def run(step: QuantizeAwareTraining, model: Path, context: StepContext) -> list[Variant] | Skipped:
     """One file: the 8-bit graph with trained weights."""
-    from engine.recover import Surroundings, recover
+    from engine.recover import Classroom, recover
 
     began = time.monotonic()
     start = _start(step, model, context)
@@ -54,7 +54,7 @@ def run(step: QuantizeAwareTraining, model: Path, context: StepContext) -> list[
     pupil = twin.Twin(start.graph, start.floats)
     student = save(pupil.model, context.folder / "twin.onnx")
     options = learning.options(step, context, context.seconds - (time.monotonic() - began))
-    here = Surroundings(context.folder, context.kept, context.pause, context.tell)
+    here = Classroom(context.folder, context.kept, context.pause, context.tell)
     outcome = recover(student, context.original or model, context.calibration, options, here)
     if isinstance(outcome, str):
         return Skipped(f"{outcome}; quantize_static alone does as well")

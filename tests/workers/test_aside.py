@@ -16,12 +16,14 @@ from app.database import JobState
 from app.jobs import OPTIMIZE
 from engine.protocol import KEPT
 from engine.recipe import JobRequest
-from engine.recover.recovery import SNAPSHOT
+from engine.recover.snapshot import NAME
 from tests.models import mlp
 from tests.workers.bench import _add, add_file, add_job, artifacts, events, job, meanwhile, taken, work
 from workers.aside import Aside
 from workers.maintenance.sweep import sweep_attempts
 from workers.workplace import Workplace
+
+SNAPSHOT = NAME.format("one")
 
 
 def with_the_real_engine(workplace: Workplace) -> Workplace:
@@ -57,7 +59,7 @@ def test_a_training_that_was_killed_goes_on_where_it_was(workplace: Workplace) -
     place = with_the_real_engine(workplace)
     job_id = training_job(place, steps=1500)
     aside = Aside.of(place, job_id)
-    meanwhile(kill_the_child, until=(aside.folder / SNAPSHOT).exists)
+    meanwhile(kill_the_child, until=lambda: any(aside.folder.glob(NAME.format("*"))))
     work(place)
     row = job(place, job_id)
     assert (row.state, row.attempt) == (JobState.SUCCEEDED, 2), row.error
@@ -96,6 +98,18 @@ def test_a_new_attempt_finds_what_is_newest_and_no_drafts(tmp_path: Path) -> Non
     aside.give(second)
     found = {path.name: path.read_bytes() for path in (second / "work" / KEPT).iterdir()}
     assert found == {SNAPSHOT: b"new"}
+
+
+def test_what_the_child_let_go_of_is_let_go_of(tmp_path: Path) -> None:
+    aside, attempt = Aside(tmp_path / "aside"), tmp_path / "attempt"
+    kept = attempt / "work" / KEPT
+    kept.mkdir(parents=True)
+    for name in ("first", "second"):
+        (kept / name).write_bytes(b"a training")
+    aside.take(attempt)
+    (kept / "first").unlink()
+    aside.take(attempt)
+    assert [path.name for path in aside.folder.iterdir()] == ["second"]
 
 
 def test_a_link_that_the_child_made_is_not_followed(tmp_path: Path) -> None:

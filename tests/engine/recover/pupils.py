@@ -6,7 +6,7 @@ import onnx
 
 from engine.data import Samples, synthetic_samples
 from engine.graph import load
-from engine.recover import Options, Recovered, Surroundings, recover
+from engine.recover import Classroom, Options, Recovered, recover
 from engine.signature import Signature
 
 
@@ -27,7 +27,7 @@ def attempt(
     student: Path, teacher: Path | None, folder: Path, samples: Samples | None = None, **options: object
 ) -> Recovered | str:
     wanted = Options(**{"steps": 120, "rows": 32, "rate": 3e-3, **options})
-    return recover(student, teacher, samples or samples_for(student), wanted, Surroundings(folder))
+    return recover(student, teacher, samples or samples_for(student), wanted, Classroom(folder))
 
 
 def without_weights(model: onnx.ModelProto) -> bytes:

@@ -11,7 +11,8 @@ import pytest
 
 from engine.data import Samples
 from engine.graph import load, save
-from engine.recover import Options, Recovered, Surroundings, recover
+from engine.recover import Classroom, Options, Recovered, recover
+from engine.recover.snapshot import MOST_KEPT
 from tests.engine.recover.pupils import attempt, samples_for, taught, without_weights
 from tests.engine.steps.outcome import outputs, shaken, sqnr_db
 from tests.models import Net, depthwise_cnn, mlp, recurrent, residual_cnn, small_cnn, transformer
@@ -86,8 +87,8 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path, monk
     samples, options = samples_for(student), Options(steps=12, rows=32, rate=3e-3)
     kept = tmp_path / "kept"
     with pytest.raises(Killed):
-        recover(student, teacher, samples, options, Surroundings(tmp_path / "first", kept, die_at_last))
-    again = recover(student, teacher, samples, options, Surroundings(tmp_path / "second", kept))
+        recover(student, teacher, samples, options, Classroom(tmp_path / "first", kept, die_at_last))
+    again = recover(student, teacher, samples, options, Classroom(tmp_path / "second", kept))
     assert isinstance(again, Recovered)
     assert again.path.read_bytes() == whole.path.read_bytes()
     assert "went on from step" in again.course.notes[0]
@@ -100,10 +101,32 @@ def test_what_was_kept_of_another_training_is_not_gone_on_with(tmp_path: Path, m
     kept = tmp_path / "kept"
     for number in (1, 2):
         student = shaken(teacher, tmp_path / f"student-{number}.onnx", seed=number)
-        here = Surroundings(tmp_path / f"out-{number}", kept)
+        here = Classroom(tmp_path / f"out-{number}", kept)
         outcome = recover(student, teacher, samples_for(student), Options(steps=5, rows=32, rate=3e-3), here)
         assert isinstance(outcome, Recovered)
         assert outcome.course.notes == []
+
+
+def test_each_training_of_a_job_goes_on_by_itself_and_old_ones_are_let_go_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.recover.training.SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr("engine.recover.training.SNAPSHOT_SHARE", math.inf)
+    teacher = mlp().save(tmp_path / "teacher.onnx")
+    student, kept = shaken(teacher, tmp_path / "student.onnx"), tmp_path / "kept"
+
+    def notes_of(seed: int) -> list[str]:
+        options = Options(steps=3, rows=32, rate=3e-3, seed=seed)
+        outcome = recover(student, teacher, samples_for(student), options, Classroom(tmp_path / f"out-{seed}", kept))
+        assert isinstance(outcome, Recovered)
+        return outcome.course.notes
+
+    assert notes_of(0) == notes_of(1) == []
+    assert "went on from step" in notes_of(0)[0]
+    for seed in range(2, 6):
+        assert notes_of(seed) == []
+    assert len(list(kept.iterdir())) == MOST_KEPT
+    assert notes_of(0) == []
 
 
 def labelled(samples: Samples) -> Samples:
