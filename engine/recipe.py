@@ -179,11 +179,28 @@ class PruneChannels(Grammar):
     """Remove whole channels, the least important ones of each layer, so that a smaller network is left."""
 
     kind: Literal["prune_channels"] = "prune_channels"
-    ratio: float = Field(0.5, ge=0, le=0.95, description="Share of channels to remove; 0 removes just dead ones.")
+    ratio: float = Field(
+        0.5, ge=0, le=0.95, description="Share of each layer's channels to remove; 0 removes just dead ones."
+    )
+    time_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Instead of a ratio: share of the original's run time that may be left. Layers lose unevenly then.",
+    )
+    macs_share: float | None = Field(
+        None, gt=0, lt=1, description="The same as a share of the original's multiply-accumulates."
+    )
     importance: Importance = Field(Importance.ACTIVATIONS, description="What tells which channels matter.")
     multiple: int = Field(8, ge=1, le=64, description="Widths stay a multiple of this, less in small layers.")
     reconstruct: bool = Field(True, description="Let the channels that stay take over what the removed ones brought.")
     samples: int = Field(256, ge=1, le=100_000, description="Calibration samples to read at most.")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if self.time_share is not None and self.macs_share is not None:
+            raise ValueError("give time_share or macs_share, not both")
+        return self
 
 
 class PruneWeights(Grammar):

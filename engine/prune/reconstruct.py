@@ -39,13 +39,9 @@ def reconstructed(
     walk: Walk, removed: Ids, seen: Mapping[Key, Moments], calibrator: Calibrator, tell: Tell = tell_nobody
 ) -> onnx.ModelProto:
     """The model without these channels, corrected for it."""
-    gone = np.isin(walk.channels.all_roots(), removed)
-    ids = {key_of(reader): walk.read_by(reader) for reader in walk.readers}
-    stays = {key: ~gone[axis] for key, axis in ids.items() if key in seen and seen[key].has_pairs and axis is not None}
     own = {key_of(reader) for reader in walk.readers if reader.of_itself}
-    work = Reconstruction(walk, stays)
-    for key, mask in stays.items():
-        work.correct(key, Pairs.inside(seen[key], mask))
+    work = _corrected_at_once(walk, removed, seen)
+    stays = work.stays
     started = told = time.monotonic()
     for done, (key, mask) in enumerate(stays.items()):
         if key in own:  # once corrected, such a layer reads something else: best what it should have made
@@ -57,6 +53,25 @@ def reconstructed(
         narrow = replace(calibrator, model=model, folder=calibrator.folder / "narrower")
         work.correct(key, compared(calibrator, narrow, {key: mask})[key])
     return without(walk, removed, work.weights)
+
+
+def roughly(walk: Walk, removed: Ids, seen: Mapping[Key, Moments]) -> onnx.ModelProto:
+    """The same, with all layers corrected at once, each as if those before it computed what they did before."""
+    return without(walk, removed, _corrected_at_once(walk, removed, seen).weights)
+
+
+def _corrected_at_once(walk: Walk, removed: Ids, seen: Mapping[Key, Moments]) -> "Reconstruction":
+    gone = np.isin(walk.channels.all_roots(), removed)
+    ids = {key_of(reader): walk.read_by(reader) for reader in walk.readers}
+    stays = {
+        key: ~gone[axis]
+        for key, axis in ids.items()
+        if key in seen and seen[key].has_pairs and axis is not None and gone[axis].any()
+    }
+    work = Reconstruction(walk, stays)
+    for key, mask in stays.items():
+        work.correct(key, Pairs.inside(seen[key], mask))
+    return work
 
 
 @dataclass

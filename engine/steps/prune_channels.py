@@ -18,6 +18,8 @@ With ratio 0, only dead channels leave: always zero on the samples, or never rea
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,20 +27,24 @@ import onnx
 
 from engine.graph import inlined, is_standard, lift_constants, load, save
 from engine.measure.complexity import count
+from engine.prune.basis import Basis
 from engine.prune.choice import least, only_dead, widths
 from engine.prune.elimination import eliminated
 from engine.prune.groups import Group, followed, groups
-from engine.prune.importance import contributions, dead, magnitudes
+from engine.prune.harm import SHARES
+from engine.prune.importance import Scores, contributions, dead, magnitudes
 from engine.prune.moments import Key, Moments, moments
 from engine.prune.reconstruct import reconstructed
 from engine.prune.surgery import without
+from engine.prune.targets import Narrowing
 from engine.prune.walk import Walk
 from engine.quantize.calibrate import Calibrator
 from engine.quantize.prepare import LOWEST_OPSET, at_opset
 from engine.recipe import Importance, PruneChannels
 from engine.steps.base import Skipped, StepContext, Variant
 
-MOST_SHARE_OF_TIME, FEWEST_SAMPLES = 0.25, 16
+MOST_SHARE_OF_TIME, FEWEST_SAMPLES, MOST_SAMPLES = 0.25, 16, 100_000
+MOST_TO_NARROW = 64  #: samples on which groups are narrowed alone
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "RNN")
 
 
@@ -64,12 +70,14 @@ def run(step: PruneChannels, model: Path, context: StepContext) -> list[Variant]
     step = _within_time(step, walk, context)
     samples = context.calibration.first(step.samples)
     calibrator = Calibrator(walk.model, samples, context.folder, context.target.threads, context.pause)
-    seen = _seen(walk, found, step, calibrator)
-    removed = _chosen(step, walk, found, seen)
+    basis = Basis(walk, found, _seen(walk, found, step, calibrator), calibrator)
+    removed = _chosen(step, basis, context)
     if not len(removed):
         return Skipped(_nothing(step, found))
-    rebuilds = step.reconstruct and step.ratio > 0
-    narrower = reconstructed(walk, removed, seen, calibrator, context.tell) if rebuilds else without(walk, removed)
+    rebuilds = step.reconstruct and not _only_dead(step)
+    narrower = (
+        reconstructed(walk, removed, basis.seen, calibrator, context.tell) if rebuilds else without(walk, removed)
+    )
     path = save(narrower, context.folder / "narrower.onnx")
     return [Variant(path, step, _label(step, found, len(removed), graph, narrower))]
 
@@ -88,16 +96,21 @@ def _prepared(model: Path, context: StepContext) -> onnx.ModelProto | str:
 
 def _within_time(step: PruneChannels, walk: Walk, context: StepContext) -> PruneChannels:
     """With fewer samples where reconstruction, which runs them once for each layer, would take too long."""
-    if context.glimpse is None or math.isinf(context.seconds):
-        return step
-    seconds = context.glimpse.run_ms / 1000 * (1 + len(walk.readers) * step.reconstruct)
-    affordable = max(int(MOST_SHARE_OF_TIME * context.seconds / seconds), FEWEST_SAMPLES)
+    affordable = _affordable(1 + len(walk.readers) * step.reconstruct, context)
     return step.model_copy(update={"samples": min(step.samples, affordable)})
+
+
+def _affordable(runs: int, context: StepContext) -> int:
+    """How many samples can be run so often."""
+    if context.glimpse is None or math.isinf(context.seconds):
+        return MOST_SAMPLES
+    seconds = context.glimpse.run_ms / 1000 * runs
+    return max(int(MOST_SHARE_OF_TIME * context.seconds / seconds), FEWEST_SAMPLES)
 
 
 def _seen(walk: Walk, found: list[Group], step: PruneChannels, calibrator: Calibrator) -> dict[Key, Moments]:
     """What layers read on samples, of the tensors along which channels may leave."""
-    if step.ratio and step.importance is Importance.MAGNITUDE and not step.reconstruct:
+    if step.importance is Importance.MAGNITUDE and not (step.reconstruct or _only_dead(step) or _has_target(step)):
         return {}
     free = np.concatenate([group.channels for group in found])
     readers = [
@@ -108,24 +121,48 @@ def _seen(walk: Walk, found: list[Group], step: PruneChannels, calibrator: Calib
     return moments(walk, calibrator, readers)
 
 
-def _chosen(step: PruneChannels, walk: Walk, found: list[Group], seen: dict[Key, Moments]) -> np.ndarray:
-    silent = dead(walk, seen)
-    if not step.ratio:
+def _chosen(step: PruneChannels, basis: Basis, context: StepContext) -> np.ndarray:
+    found, silent = basis.found, dead(basis.walk, basis.seen)
+    if _only_dead(step):
         return only_dead(found, silent, step.multiple)
-    kept = widths(found, step.ratio, step.multiple)
-    if step.importance is Importance.MAGNITUDE:
-        scores = magnitudes(walk)
-    elif step.reconstruct:
-        scores = eliminated(walk, found, seen, kept)
-    else:
-        scores = contributions(walk, seen, centred=False)
+    kept = None if _has_target(step) else widths(found, step.ratio, step.multiple)
+    scores = _scores(step, basis, kept or [1] * len(found))
     scores[sorted(silent)] = -1.0
-    return least(found, scores, kept)
+    return least(found, scores, kept or _for_target(step, basis, scores, context))
+
+
+def _has_target(step: PruneChannels) -> bool:
+    return step.time_share is not None or step.macs_share is not None
+
+
+def _only_dead(step: PruneChannels) -> bool:
+    return not step.ratio and not _has_target(step)
+
+
+def _scores(step: PruneChannels, basis: Basis, kept: Sequence[int]) -> Scores:
+    if step.importance is Importance.MAGNITUDE:
+        return magnitudes(basis.walk)
+    if step.reconstruct:
+        return eliminated(basis.walk, basis.found, basis.seen, kept)
+    return contributions(basis.walk, basis.seen, centred=False)
+
+
+def _for_target(step: PruneChannels, basis: Basis, scores: Scores, context: StepContext) -> Sequence[int]:
+    """Widths as the target wants them."""
+    affordable = _affordable(len(basis.found) * len(SHARES), context)
+    samples = context.calibration.first(min(step.samples, affordable, MOST_TO_NARROW))
+    sizes = {name: values.shape for name, values in next(samples.batches(context.target.batch_size)).items()}
+    fewer = replace(basis, calibrator=replace(basis.calibrator, samples=samples))
+    narrowing = Narrowing(fewer, scores, step.multiple, sizes, context.tell)
+    if step.time_share is not None and context.glimpse is not None:
+        return narrowing.for_time(step.time_share, context.glimpse)
+    original = load(context.original) if context.original else basis.walk.model
+    return narrowing.for_macs(step.macs_share or step.time_share or 1.0, count(original, sizes=sizes).macs)
 
 
 def _nothing(step: PruneChannels, found: list[Group]) -> str:
     total = sum(map(len, found))
-    if not step.ratio:
+    if _only_dead(step):
         return f"none of its {total} channels is dead, or too few for widths that are multiples of {step.multiple}"
     return f"all of its {len(found)} groups of channels are too narrow for widths that are multiples of {step.multiple}"
 
@@ -133,9 +170,9 @@ def _nothing(step: PruneChannels, found: list[Group]) -> str:
 def _label(
     step: PruneChannels, found: list[Group], removed: int, before: onnx.ModelProto, after: onnx.ModelProto
 ) -> str:
-    whose = "dead channels" if not step.ratio else "channels"
+    whose = "dead channels" if _only_dead(step) else "channels"
     words = f"{removed} of {sum(map(len, found))} {whose} removed"
     old, new = count(before).macs, count(after).macs
     if old and new is not None:
         words += f", {100 * new / old:.0f} % of the operations left"
-    return words + (", reconstructed" if step.reconstruct and step.ratio else "")
+    return words + (", reconstructed" if step.reconstruct and not _only_dead(step) else "")

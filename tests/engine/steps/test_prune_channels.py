@@ -117,3 +117,31 @@ def test_a_model_of_one_layer_has_no_channels_in_between(tmp_path: Path) -> None
     outcome = run(PruneChannels(), path, tmp_path / "out")
     assert isinstance(outcome, Skipped)
     assert "no two layers in a row" in outcome.reason
+
+
+def test_a_share_of_the_operations_is_kept_and_goes_where_it_matters(tmp_path: Path) -> None:
+    """One of two branches is added with a weight of a thousandth: it gets narrow, the other one hardly."""
+    net = Net(6)
+    x = net.input("image", ["batch", 3, 8, 8])
+    loud, quiet = (net.op("Relu", net.conv(x, (3, 64))) for _ in range(2))
+    loud, quiet = (net.conv(branch, (64, 4)) for branch in (loud, quiet))
+    net.op("Add", loud, net.op("Mul", quiet, net.constant(np.float32(1e-3))), name="y")
+    path = net.output("y", ["batch", 4, 8, 8]).save(tmp_path / "model.onnx")
+    (variant,) = variants(PruneChannels(macs_share=0.6), path, tmp_path / "out")
+    before, after = count(load(path)).macs, count(load(variant.path)).macs
+    assert before
+    assert after
+    assert 0.5 * before < after <= 0.6 * before
+    assert sorted(width for width in widths(load(variant.path)) if width > 4) == [8, 64]
+    assert sqnr_db(path, variant.path) > 50
+
+
+def test_a_share_of_the_time_narrows_too(tmp_path: Path) -> None:
+    path = small_cnn(width=48).save(tmp_path / "model.onnx")
+    (variant,) = variants(PruneChannels(time_share=0.6), path, tmp_path / "out")
+    assert min(widths(load(variant.path))) < 48
+
+
+def test_there_is_one_target_at_most() -> None:
+    with pytest.raises(ValueError, match="time_share or macs_share, not both"):
+        PruneChannels(time_share=0.5, macs_share=0.5)
