@@ -162,6 +162,12 @@ class Distill(Learning):
     """Teach the weights to say what the original model says of the calibration data; no labels are needed."""
 
     kind: Literal["distill"] = "distill"
+    width: float | None = Field(
+        None,
+        ge=0.05,
+        lt=1,
+        description="Teach a narrower copy: this share of each layer's channels, the most important ones.",
+    )
 
 
 class QuantizeAwareTraining(Learning, EightBits):

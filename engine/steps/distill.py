@@ -3,6 +3,8 @@
     loss = T² · KL(softmax(t / T) ‖ softmax(s / T)) + |s - t|² / var(t)       for scores of classes, t the original's
     loss = |s - t|² / var(t)                                                  for any other float output
 
+With `width`, a narrower copy is made first, as `prune_channels` does, and taught in the place of the model.
+
 The graph stays as it is, only the values of its weights change (Adam, one warm-up, a cosine down to nothing). A tenth
 of the samples is held out: the weights that do best there are kept, and where none does better than before, nothing
 changes. Batch, learning rate and number of steps are found out by short trials and the time there is.
@@ -13,14 +15,15 @@ brought it back to 91.6 %. Does not pay on the original, which has nothing to le
 Following Hinton et al. 2015 and Beyer et al. 2022.
 """
 
+import time
 from pathlib import Path
 
 import onnx
 
 from engine.digest import sha256
 from engine.graph import all_graphs, all_nodes, constant_of, load
-from engine.recipe import Distill
-from engine.steps import learning
+from engine.recipe import Distill, PruneChannels
+from engine.steps import learning, prune_channels
 from engine.steps.base import Skipped, StepContext, Variant
 
 
@@ -40,12 +43,27 @@ def run(step: Distill, model: Path, context: StepContext) -> list[Variant] | Ski
     reason = refuse(load(model))
     if reason is not None:
         return Skipped(reason)
-    teacher = context.original or model
+    teacher, began = context.original or model, time.monotonic()
+    narrower = _narrower(step, model, context)
+    if isinstance(narrower, Skipped):
+        return narrower
+    model, whose = narrower
     if not step.labels and sha256(teacher) == sha256(model):
         return Skipped("it is the original still, and has nothing to learn from itself; distil after another step")
     here = Classroom(context.folder, context.kept, context.pause, context.tell)
-    outcome = recover(model, teacher, context.calibration, learning.options(step, context, context.seconds), here)
+    options = learning.options(step, context, context.seconds - (time.monotonic() - began))
+    outcome = recover(model, teacher, context.calibration, options, here)
     if isinstance(outcome, str):
         return Skipped(outcome)
-    label = f"distilled in {outcome.course.steps:,} steps"
+    label = f"{whose}distilled in {outcome.course.step:,} steps"
     return [Variant(outcome.path, learning.decided(step, outcome), label, training=learning.training(step, outcome))]
+
+
+def _narrower(step: Distill, model: Path, context: StepContext) -> tuple[Path, str] | Skipped:
+    """The file to teach, and what was done to it, in words."""
+    if step.width is None:
+        return model, ""
+    outcome = prune_channels.run(PruneChannels(ratio=1 - step.width), model, context)
+    if isinstance(outcome, Skipped):
+        return Skipped(f"there is no narrower copy of it: {outcome.reason}")
+    return outcome[0].path, f"{outcome[0].label}, "

@@ -1,12 +1,14 @@
 """Distillation as a step: what it asks for, what it says of itself, and when it has nothing to do."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
-from engine.recipe import Distill, Target
+from engine.graph import load, weights_of
+from engine.recipe import Distill, PruneChannels, Target
 from engine.steps import STEPS, Skipped, StepContext, Variant
 from tests.engine.steps.outcome import made_up, shaken, sqnr_db
-from tests.models import small_cnn
+from tests.models import Net, residual_cnn, small_cnn
 
 
 def context(folder: Path, model: Path, original: Path) -> StepContext:
@@ -20,6 +22,11 @@ def distilled(step: Distill, folder: Path, **changes: object) -> Variant:
     outcome = STEPS[Distill].run(step, model, replace(context(folder, model, original), **changes))
     assert isinstance(outcome, list), outcome
     return outcome[0]
+
+
+def weights(path: Path) -> int:
+    """How many numbers a model has learned."""
+    return sum(math.prod(weight.dims) for weight in weights_of(load(path)).values())
 
 
 def test_it_learns_from_the_original(tmp_path: Path) -> None:
@@ -51,3 +58,33 @@ def test_the_report_says_how_it_was_taught(tmp_path: Path) -> None:
     assert [point.step for point in training.curve] == list(range(0, 41, 2))
     assert training.curve[-1].held_out < training.curve[0].held_out
     assert training.taught_by == "the original"
+
+
+def test_a_narrower_copy_is_made_and_taught(tmp_path: Path) -> None:
+    variant = distilled(Distill(width=0.5, steps=60, batch_size=16), tmp_path)
+    original, before = tmp_path / "original.onnx", tmp_path / "model.onnx"
+    assert weights(variant.path) < 0.5 * weights(original)
+    assert variant.step.width == 0.5 and "channels removed" in variant.label and "distilled" in variant.label
+    pruned = STEPS[PruneChannels].run(PruneChannels(ratio=0.5), before, context(tmp_path, before, original))
+    assert isinstance(pruned, list)
+    assert sqnr_db(original, variant.path) > sqnr_db(original, pruned[0].path) + 3
+
+
+def test_a_copy_that_cannot_be_narrower_is_told(tmp_path: Path) -> None:
+    net = Net()
+    net.gemm(net.input("x", ["batch", 8]), (8, 3), name="y")
+    model = net.output("y", ["batch", 3]).save(tmp_path / "model.onnx")
+    outcome = STEPS[Distill].run(Distill(width=0.5), model, context(tmp_path, model, model))
+    assert isinstance(outcome, Skipped) and "no narrower copy" in outcome.reason
+
+
+def test_a_student_of_the_users_own_learns_from_the_original(tmp_path: Path) -> None:
+    """It shares inputs and outputs with its teacher, and nothing else."""
+    original = small_cnn().save(tmp_path / "original.onnx")
+    student = residual_cnn().save(tmp_path / "student.onnx")
+    outcome = STEPS[Distill].run(Distill(steps=40, batch_size=16), student, context(tmp_path, student, original))
+    assert isinstance(outcome, list), outcome
+    assert sqnr_db(original, outcome[0].path) > sqnr_db(original, student) + 3
+    assert [node.op_type for node in load(outcome[0].path).graph.node] == [
+        node.op_type for node in load(student).graph.node
+    ]
