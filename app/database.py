@@ -148,7 +148,10 @@ class JobEvent(Base):
 
 
 class Artifact(Base):
-    """A published file of a job: model.onnx, report.json, report.html, report.txt, candidates/tNN.onnx."""
+    """A published file of a job: model.onnx, report.json, report.html, report.txt, candidates/tNN.onnx.
+
+    Of a model that one file cannot hold also its weights, model.onnx.DIGEST.data or candidates/tNN.onnx.DIGEST.data.
+    """
 
     __tablename__ = "artifacts"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)

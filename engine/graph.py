@@ -1,11 +1,11 @@
 """The ONNX graph, our only representation of a model: read, written, walked and edited here.
 
-A model is one file of at most 2 GiB (what protobuf can hold); weights beside it are taken in at admission.
+A model is one file of at most 2 GiB (what protobuf can hold), or two where its weights are more (`engine.beside`).
 """
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,14 @@ import onnx.inliner
 from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx import numpy_helper
 
+from engine import beside
 from engine.errors import ModelRejected, StepFailed
 
 LARGEST_BYTES = 2**31 - 1
-SMALLER = "Upload a model of less than 2 GiB, such as the same one with its weights in float16."
+SMALLER = (
+    "Save it with its weights outside, as by onnx.save_model(model, path, save_as_external_data=True), and upload a "
+    "zip of both files."
+)
 NO_MEMORY = "alloc failed"  #: what protobuf says of a file that is whole but does not fit into memory
 ONNX_DOMAINS = ("", "ai.onnx")
 NO_INPUT = ""
@@ -31,9 +35,17 @@ Shape = tuple[int | str | None, ...]
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """Read a model file. Data outside of the file is never touched."""
+    """Read a model, and the weights that Strop put beside it. No other file is ever touched."""
+    model = load_structure(path)
+    if beside.is_apart(path):
+        beside.take_in(model, path)
+    return model
+
+
+def load_structure(path: Path) -> onnx.ModelProto:
+    """Read a model file alone: weights that lie beside it have a name, a type and a shape, but no values."""
     if path.stat().st_size > LARGEST_BYTES:
-        raise ModelRejected("model_too_large", "The model is larger than 2 GiB.", SMALLER)
+        raise ModelRejected("model_too_large", "The model is one file of more than 2 GiB.", SMALLER)
     try:
         return onnx.load_model_from_string(path.read_bytes())
     except DecodeError as error:
@@ -44,21 +56,35 @@ def load(path: Path) -> onnx.ModelProto:
 
 
 def save(model: onnx.ModelProto, path: Path) -> Path:
-    """Write a model file in one piece."""
+    """Write a model: in one piece, or with its large weights beside it where one file cannot hold them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside.remove(path)
+    if beside.weights_bytes(model) <= beside.LARGEST_BYTES:
+        return write_structure(model, path)
+    outside = beside.large(model)
+    structure = copied(model, without=outside)
+    structure.graph.initializer.extend(beside.written(outside.values(), path))
+    return write_structure(structure, path)
+
+
+def save_structure(model: onnx.ModelProto, path: Path, source: Path) -> Path:
+    """Write a model of which `load_structure` read the weights' names from `source`; they are shared with it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside.share(source, path, model)
+    return write_structure(model, path)
+
+
+def write_structure(model: onnx.ModelProto, path: Path) -> Path:
+    """Write the file of a model alone; where weights lie beside it, they were written before."""
     try:
         content = model.SerializeToString()
     except (EncodeError, ValueError) as error:  # protobuf does not say which of the two it was
-        if _bytes_of_weights(model) < LARGEST_BYTES // 2:
+        if beside.weights_bytes(model) < LARGEST_BYTES // 2:
             raise MemoryError from error
-        detail = f"{path.name} would be larger than 2 GiB, more than one ONNX file can hold."
+        detail = f"{path.name} would hold more than 2 GiB beside its weights, more than one ONNX file can hold."
         raise StepFailed("model_too_large", detail, "Use a smaller model.") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
-
-
-def _bytes_of_weights(model: onnx.ModelProto) -> int:
-    return sum(len(weight.raw_data) for graph in all_graphs(model.graph) for weight in graph.initializer)
 
 
 def copied(model: onnx.ModelProto, without: Container[str] = ()) -> onnx.ModelProto:
@@ -72,6 +98,20 @@ def copied(model: onnx.ModelProto, without: Container[str] = ()) -> onnx.ModelPr
             _put(copy.graph, descriptor.name, value)
     copy.graph.initializer.extend(weight for weight in model.graph.initializer if weight.name not in without)
     return copy
+
+
+def on_structure(model: onnx.ModelProto, change: Callable[[onnx.ModelProto], onnx.ModelProto]) -> onnx.ModelProto:
+    """What a change of the graph makes of a model, without its large weights where protobuf cannot hand them over."""
+    if beside.weights_bytes(model) <= beside.LARGEST_BYTES:
+        return change(model)
+    outside = beside.large(model)
+    structure = copied(model, without=outside)
+    structure.graph.initializer.extend(map(beside.stub, outside.values()))
+    changed = change(structure)
+    for weight in changed.graph.initializer:
+        if weight.name in outside:
+            weight.CopyFrom(outside[weight.name])
+    return changed
 
 
 def _put(message: Message, name: str, value: Any) -> None:
@@ -247,7 +287,7 @@ class Names:
 
 def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its local functions written out; itself where it has none."""
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+    return on_structure(model, onnx.inliner.inline_local_functions) if model.functions else model
 
 
 def freeze_weights(model: onnx.ModelProto) -> int:

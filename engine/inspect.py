@@ -5,9 +5,9 @@ from pathlib import Path
 
 import onnx
 
+from engine import beside
 from engine.admission import admit
-from engine.admission.sniff import is_bundle
-from engine.bundle import join, open_bundle
+from engine.bundle import canonical
 from engine.data import common_length, is_feedable, open_arrays
 from engine.errors import ModelRejected, shown
 from engine.footprint import peak_activations
@@ -26,19 +26,16 @@ T = onnx.TensorProto
 @dataclass(frozen=True)
 class InspectedModel:
     summary: ModelSummary
-    canonical: Path | None  #: the model as one file, where it was uploaded as a bundle
+    canonical: Path | None  #: the model as one file, where it was uploaded as a bundle and one file can hold it
 
 
 def inspect_model(path: Path, folder: Path) -> InspectedModel:
     """Admit a model, load it once, and sum it up; `folder` takes what a bundle unpacks to. Raises ModelRejected."""
-    canonical = None
-    if is_bundle(path):
-        bundle = open_bundle(path, folder)
-        canonical = join(admit(bundle.model, bundle.companions), bundle.companions, folder / "canonical.onnx")
-        path = canonical
-    model = admit(path)
-    _check_loads(path, model)
-    return InspectedModel(summarize(model, path.stat().st_size), canonical)
+    read = canonical(path, folder)
+    model = admit(read, beside.companions(read))
+    _check_loads(read, model)
+    is_one_file = read != path and not beside.is_apart(read)
+    return InspectedModel(summarize(model, beside.size_bytes(read)), read if is_one_file else None)
 
 
 def _check_loads(path: Path, model: onnx.ModelProto) -> None:

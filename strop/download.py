@@ -8,17 +8,20 @@ wants it renames it first, so that two downloads never write to one file.
 import os
 import re
 import secrets
+import shutil
+import zipfile
 from base64 import b64decode
 from glob import escape
 from pathlib import Path
 
 import httpx2
 
-from strop.errors import DigestMismatch, Unreachable
+from strop.errors import DigestMismatch, StropError, Unreachable
 from strop.transport import Transport
 from strop.upload import Progress, sha256_of
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+ZIP = b"PK\x03\x04"
 REPR_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
 
 
@@ -32,6 +35,28 @@ def download(transport: Transport, path: str, target: Path, on_progress: Progres
         raise
     part.finish()
     return target
+
+
+def unpacked(model: Path) -> Path:
+    """Put the weights beside a model that arrived as a zip, since one file cannot hold it; any other stays as it is."""
+    with model.open("rb") as file:
+        if model.suffix.lower() == ".zip" or file.read(4) != ZIP:
+            return model
+    with zipfile.ZipFile(model) as archive:
+        names = sorted(archive.namelist(), key=lambda name: name.endswith(".onnx"))  # weights come first
+        parts = [(_extract(archive, name, model), name) for name in names]
+    for part, name in parts:
+        part.replace(model if name.endswith(".onnx") else model.with_name(name))
+    return model
+
+
+def _extract(archive: zipfile.ZipFile, name: str, model: Path) -> Path:
+    if Path(name).name != name:
+        raise StropError(f"the zip of {model} holds {name}, which is no plain name of a file")
+    part = model.with_name(f".{name}.{secrets.token_hex(4)}.part")
+    with archive.open(name) as source, part.open("wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+    return part
 
 
 class Part:

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from strop.download import download
+from strop.download import download, unpacked
 from strop.errors import JobCanceled, JobFailed, Unreachable
 from strop.models import FINAL, Event, JobBody, JobState, Problem
 from strop.report import Report
@@ -166,11 +166,15 @@ class Job:
         return self._transport.get(f"{self._door}/candidates").json()["items"]
 
     def download_model(self, path: str | Path, on_progress: Progress | None = None) -> Path:
-        """The best ONNX file, its digest verified; the original where nothing was better."""
-        return download(self._transport, f"{self._door}/model", Path(path), on_progress)
+        """The best ONNX file, its digest verified; the original where nothing was better.
+
+        Where a model is larger than 2 GiB, its weights are put beside it; a path that ends in .zip gets both in one.
+        """
+        return unpacked(download(self._transport, f"{self._door}/model", Path(path), on_progress))
 
     def download_candidate(self, trial: str, path: str | Path, on_progress: Progress | None = None) -> Path:
-        return download(self._transport, f"{self._door}/candidates/{trial}", Path(path), on_progress)
+        """Another file that was found, as `download_model` has it."""
+        return unpacked(download(self._transport, f"{self._door}/candidates/{trial}", Path(path), on_progress))
 
     def download_bundle(self, path: str | Path, on_progress: Progress | None = None) -> Path:
         """A zip of all: model, candidates, report."""

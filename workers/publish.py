@@ -19,10 +19,13 @@ from engine.protocol import CANDIDATES, MODEL, REPORT_HTML, REPORT_JSON, REPORT_
 from engine.report import Report
 from workers.attempt import digest
 
+REPORTS = {REPORT_JSON, REPORT_HTML, REPORT_TEXT}
 REPORT_BYTES = 64 << 20
 MOST_CANDIDATES = 1000
 _CHECKPOINT = re.compile(r"work/out/\d{1,6}")
-_CANDIDATE = re.compile(r"t\d{2,6}\.onnx")
+_WEIGHTS = r"\.[0-9a-f]{16}\.data"  # beside a model that one file cannot hold
+_MODEL = re.compile(rf"{re.escape(MODEL)}({_WEIGHTS})?")
+_CANDIDATE = re.compile(rf"t\d{{2,6}}\.onnx({_WEIGHTS})?")
 _PATH = re.compile(r"work(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -55,10 +58,11 @@ def collect(attempt: Path, checkpoint: str, *, max_bytes: int) -> Result:
         names = set(os.listdir(handle))  # noqa: PTH208 - a handle, not a path
         if not names >= {MODEL, REPORT_JSON}:
             raise Unacceptable("the model or the report is missing")
-        if unexpected := names - {MODEL, REPORT_JSON, REPORT_HTML, REPORT_TEXT, CANDIDATES}:
+        models = {name for name in names if _MODEL.fullmatch(name)}
+        if unexpected := names - models - REPORTS - {CANDIDATES}:
             raise Unacceptable(f"{len(unexpected)} unexpected files")
         for name in names - {CANDIDATES}:
-            _check(handle, name, max_bytes if name == MODEL else REPORT_BYTES)
+            _check(handle, name, max_bytes if name in models else REPORT_BYTES)
     if CANDIDATES in names:
         names.remove(CANDIDATES)
         names |= _candidates(attempt, f"{checkpoint}/{CANDIDATES}", max_bytes)

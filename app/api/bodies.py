@@ -130,8 +130,8 @@ class CandidateBody(BaseModel):
     """One file of the Pareto set."""
 
     trial: Trial
-    size_bytes: int
-    sha256: str
+    size_bytes: int = Field(description="With the weights that lie beside a model of more than 2 GiB.")
+    sha256: str = Field(description="Of the .onnx file.")
     href: str
 
 

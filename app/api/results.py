@@ -12,7 +12,7 @@ from app.api.dependencies import ServicesDep
 from app.database import FINAL, Artifact, JobState
 from app.errors import NO_RESULT, NOT_ACCEPTABLE, RESULT_NOT_READY, Problem
 from app.http import download
-from app.http.bundle import measured, part
+from app.http.bundle import Members, measured, part
 from app.http.download import Download
 from app.http.headers import preferred
 from app.http.problems import documented
@@ -38,11 +38,11 @@ router = APIRouter(prefix="/v1/jobs", tags=["results"], responses=documented(401
 @router.get(
     "/{job_id}/model",
     response_class=StreamingResponse,
-    responses={**MISSING, **documented(416), **download.documented(ONNX)},
+    responses={**MISSING, **documented(416), **download.documented(ONNX, ZIP)},
 )
 def download_optimized_model(job_id: str, request: Request, services: ServicesDep) -> Response:
-    """The optimized ONNX file; the original where nothing was better."""
-    return _respond(request, services, _artifact(services, job_id, "model.onnx"), ONNX, f"{job_id}.onnx")
+    """The optimized ONNX file; the original where nothing was better. Above 2 GiB a zip of it and its weights."""
+    return _model(request, services, job_id, "model.onnx", job_id)
 
 
 @router.head("/{job_id}/report", include_in_schema=False)
@@ -68,14 +68,15 @@ def list_candidates(job_id: str, services: ServicesDep) -> CandidatePage:
     """The Pareto set: every file that no other one beats."""
     report = _report(services, _artifact(services, job_id, "report.json"))
     trials = {trial["id"]: Trial.model_validate(trial) for trial in report["trials"]}
+    artifacts = services.jobs.artifacts(job_id)
     found = [
         CandidateBody(
             trial=trials[name],
-            size_bytes=artifact.blob.size_bytes,
+            size_bytes=sum(each.blob.size_bytes for each in (artifact, *_weights_beside(artifacts, artifact.name))),
             sha256=artifact.sha256,
             href=f"/v1/jobs/{job_id}/candidates/{name}",
         )
-        for artifact in services.jobs.artifacts(job_id)
+        for artifact in artifacts
         if (name := _candidate(artifact)) in trials
     ]
     return CandidatePage(items=found)
@@ -85,12 +86,11 @@ def list_candidates(job_id: str, services: ServicesDep) -> CandidatePage:
 @router.get(
     "/{job_id}/candidates/{trial}",
     response_class=StreamingResponse,
-    responses={**MISSING, **documented(416), **download.documented(ONNX)},
+    responses={**MISSING, **documented(416), **download.documented(ONNX, ZIP)},
 )
 def download_candidate(job_id: str, trial: str, request: Request, services: ServicesDep) -> Response:
-    """One file of the Pareto set."""
-    artifact = _artifact(services, job_id, f"candidates/{trial}.onnx")
-    return _respond(request, services, artifact, ONNX, f"{job_id}-{trial}.onnx")
+    """One model of the Pareto set. Above 2 GiB a zip of it and its weights."""
+    return _model(request, services, job_id, f"candidates/{trial}.onnx", f"{job_id}-{trial}")
 
 
 @router.head("/{job_id}/bundle", include_in_schema=False)
@@ -103,9 +103,7 @@ def download_bundle(job_id: str, request: Request, services: ServicesDep) -> Res
     """All files of a job in one zip; all are read once before its first byte, for the digest."""
     _artifact(services, job_id, "report.json")
     members = tuple(sorted((artifact.name, artifact.sha256) for artifact in services.jobs.artifacts(job_id)))
-    sha256, size = measured(services.storage, members)
-    found = Download(sha256, size, ZIP, f"{job_id}.zip")
-    return download.respond(request, partial(part, services.storage, members), found)
+    return _zip(request, services, members, job_id)
 
 
 def _artifact(services: Services, job_id: str, name: str) -> Artifact:
@@ -116,6 +114,28 @@ def _artifact(services: Services, job_id: str, name: str) -> Artifact:
     if JobState(job.state) not in FINAL:
         raise Problem(RESULT_NOT_READY, f"{job_id} is {job.state}.", headers={"Retry-After": "2"})
     raise Problem(NO_RESULT, f"{job_id} is {job.state} and has no {name}.")
+
+
+def _model(request: Request, services: Services, job_id: str, name: str, called: str) -> Response:
+    """A model is one file, or a zip of the file and the weights that lie beside it."""
+    artifact = _artifact(services, job_id, name)
+    beside = _weights_beside(services.jobs.artifacts(job_id), name)
+    if not beside:
+        return _respond(request, services, artifact, ONNX, f"{called}.onnx")
+    members = tuple((each.name.rpartition("/")[2], each.sha256) for each in (artifact, *beside))
+    return _zip(request, services, members, called)
+
+
+def _zip(request: Request, services: Services, members: Members, called: str) -> Response:
+    sha256, size = measured(services.storage, members)
+    return download.respond(
+        request, partial(part, services.storage, members), Download(sha256, size, ZIP, f"{called}.zip")
+    )
+
+
+def _weights_beside(artifacts: list[Artifact], name: str) -> list[Artifact]:
+    """Files of a model that one file cannot hold; their names begin with its own."""
+    return [artifact for artifact in artifacts if artifact.name.startswith(f"{name}.")]
 
 
 def _respond(

@@ -35,9 +35,9 @@ class Download:
     inline: bool = False  #: shown by a browser instead of saved
 
 
-def documented(media_type: str) -> dict[int | str, dict[str, Any]]:
+def documented(*media_types: str) -> dict[int | str, dict[str, Any]]:
     """The answers with bytes, for a door's `responses`."""
-    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
     return {
         200: {"description": "The whole file", "content": content},
         206: {"description": "The range asked for", "content": content},

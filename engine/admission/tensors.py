@@ -13,24 +13,14 @@ from pathlib import Path, PurePosixPath
 
 import onnx
 
+from engine.beside import BITS
 from engine.errors import ModelRejected, shown
-from engine.graph import SMALLER, all_graphs, all_nodes
+from engine.graph import all_graphs, all_nodes
 
 T = onnx.TensorProto
 EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
 LONGEST_LOCATION = 255
 MOST_ELEMENTS = 2**40
-LARGEST_MODEL_BYTES = 2**31 - (1 << 20)
-BITS: dict[int, int] = {
-    **dict.fromkeys((T.BOOL, T.INT8, T.UINT8, T.FLOAT8E4M3FN, T.FLOAT8E4M3FNUZ, T.FLOAT8E5M2, T.FLOAT8E5M2FNUZ), 8),
-    **dict.fromkeys((T.FLOAT8E8M0,), 8),
-    **dict.fromkeys((T.INT16, T.UINT16, T.FLOAT16, T.BFLOAT16), 16),
-    **dict.fromkeys((T.INT32, T.UINT32, T.FLOAT), 32),
-    **dict.fromkeys((T.INT64, T.UINT64, T.DOUBLE, T.COMPLEX64), 64),
-    **dict.fromkeys((T.COMPLEX128,), 128),
-    **dict.fromkeys((T.INT4, T.UINT4, T.FLOAT4E2M1), 4),
-    **dict.fromkeys((T.INT2, T.UINT2), 2),
-}
 TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 REMEDY = "Export the model again; the file seems damaged."
 BUNDLE = "Upload a zip of the .onnx file and its data files, or save the model as one file with onnx.save_model."
@@ -38,17 +28,12 @@ BUNDLE = "Upload a zip of the .onnx file and its data files, or save the model a
 
 def check_tensors(model: onnx.ModelProto, companions: Mapping[str, Path]) -> None:
     """Check each tensor of the model, wherever it stands."""
-    external = 0
     for tensor in all_tensors(model):
         size = declared_bytes(tensor)
         if is_external(tensor):
             _check_external(tensor, size, companions)
-            external += size
         else:
             _check_inline(tensor, size)
-    if external and external + model.ByteSize() > LARGEST_MODEL_BYTES:
-        detail = "The model and its data files come to more than 2 GiB, more than one ONNX file can hold."
-        raise ModelRejected("model_too_large", detail, SMALLER)
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -57,7 +57,7 @@ def check_wire(path: Path) -> Counter[str]:
     """Walk the file; how many messages of each type it holds. Raises ModelRejected where a bound is crossed."""
     size = path.stat().st_size
     if size > LARGEST_BYTES:
-        raise ModelRejected("model_too_large", "The model is larger than 2 GiB.", SMALLER)
+        raise ModelRejected("model_too_large", "The model is one file of more than 2 GiB.", SMALLER)
     with path.open("rb") as file, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
         counts = _walk(data, size)
     if not counts["GraphProto"] or not counts["NodeProto"] + counts["TensorProto"] + counts["ValueInfoProto"]:

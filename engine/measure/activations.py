@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import onnx
 
+from engine import beside
 from engine.data import Samples
 from engine.errors import StepFailed
-from engine.graph import Wiring, copied, give_out, is_standard, save
+from engine.graph import Wiring, give_out, is_standard, save
 from engine.measure.session import open_session, session_options
 from engine.report import ActivationLayer
 from engine.runtime import ERRORS, reason
@@ -94,13 +95,15 @@ class _Layer:
 def activations(
     model: onnx.ModelProto, samples: Samples, folder: Path, threads: int, pause: Callable[[], None]
 ) -> list[ActivationLayer]:
-    """Of each activation of the main graph, in its order. Raises StepFailed where the model does not run."""
+    """Of each activation of the main graph, in its order; the model is the caller's no more.
+
+    Raises StepFailed where the model does not run.
+    """
     layers = _layers(model)
     if not layers:
         return []
-    shown = copied(model)
-    give_out(shown, [layer.tensor for layer in layers])
-    path = save(shown, folder / "activations.onnx")
+    give_out(model, [layer.tensor for layer in layers])
+    path = save(model, folder / "activations.onnx")
     try:
         session = open_session(path, "cpu", session_options(threads))
         for learn in (_Layer.add, _Layer.look_beyond):
@@ -109,7 +112,7 @@ def activations(
     except ERRORS as error:
         raise StepFailed("activations_failed", f"The model fails on a sample: {reason(error)}", REMEDY) from error
     finally:
-        path.unlink()
+        beside.remove(path)
     return [layer.described() for layer in layers if layer.count]
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto
 
-from engine.graph import attribute, load, save, tensor_types
+from engine.graph import attribute, load_structure, save_structure, tensor_types
 from engine.measure.complexity import CONVERSIONS, Tensors, bytes_moved, infer_shapes
 from engine.measure.macs import Shape, macs_of
 from engine.measure.probe.launch import run_probe
@@ -42,10 +42,10 @@ def profile(model: Path, feeds: Feeds, target: Target, machine: Machine) -> Prof
     """Time and cost of each executed operator. Take `HostLock.measuring()` around it."""
     with tempfile.TemporaryDirectory(prefix="profile-") as name:
         folder = Path(name)
-        original = with_named_nodes(load(model))
+        original = with_named_nodes(load_structure(model))
         write_feeds(feeds, folder / "feeds.npz")
         spec = ProfileSpec(
-            model=str(save(original, folder / "named.onnx")),
+            model=str(save_structure(original, folder / "named.onnx", model)),
             device=target.device,
             threads=target.threads,
             feeds=str(folder / "feeds.npz"),
@@ -56,7 +56,7 @@ def profile(model: Path, feeds: Feeds, target: Target, machine: Machine) -> Prof
             prefix=str(folder / "trace"),
         )
         trace = json.loads(Path(run_probe(spec)["trace"]).read_text())
-        graph = ExecutedGraph(load(Path(spec.executed)), original, feeds)
+        graph = ExecutedGraph(load_structure(Path(spec.executed)), original, feeds)
     return summarize(faster_runs(trace, WARM_UP), graph, machine)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from engine import beside
 from engine.data import Samples
 from engine.errors import StepFailed
 from engine.graph import Names, copied, give_out, save
@@ -91,7 +92,7 @@ class Calibrator:
             detail = f"The model fails on a calibration sample: {reason(error)}"
             raise StepFailed("calibration_failed", detail, "Check that the model runs on each sample.") from error
         finally:
-            path.unlink()
+            beside.remove(path)
 
     def _learn(self, extremes: Ranges) -> None:
         """Fill the histograms of these tensors."""

@@ -13,6 +13,7 @@ from engine.graph import (
     is_standard,
     lift_constants,
     load,
+    on_structure,
     opset,
     replace_list,
     save,
@@ -63,7 +64,7 @@ def at_opset(path: Path, version: int, samples: Samples, folder: Path) -> onnx.M
 def upgraded(model: onnx.ModelProto, version: int) -> onnx.ModelProto | None:
     """The same model at a later opset, or None where the converter gives up."""
     try:
-        converted = onnx.version_converter.convert_version(model, version)
+        converted = on_structure(model, lambda graph: onnx.version_converter.convert_version(graph, version))
     except CONVERTER_ERRORS:
         return None
     if opset(model) < RESIZE_CHANGED:

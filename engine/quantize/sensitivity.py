@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from engine import beside
 from engine.data import Samples
 from engine.errors import StepFailed
-from engine.graph import Wiring, is_standard, load, save
+from engine.graph import Wiring, is_standard, load_structure, save
 from engine.measure.session import open_session, output_names, session_options
 from engine.quantize.plan import CLIPPING, Plan
 from engine.quantize.workshop import Base, Workshop
@@ -83,7 +84,7 @@ class Sensitivity:
             gained = self._gained(floats, planned, nodes)
             noises = self._noises(floats, list(planned.layers)) if noise else {}
         finally:
-            floats.unlink()
+            beside.remove(floats)
         effects = [
             LayerEffect(name, nodes[name].name or name, nodes[name].op_type, noises.get(name), gained.get(name))
             for name in planned.layers
@@ -98,7 +99,7 @@ class Sensitivity:
         before, after = self.glimpse.profile(floats), self.glimpse.profile(self.file)
         wiring = Wiring.of(self.base.graph.graph)
         aliases = {name: _aliases(nodes[name], wiring) for name in planned.layers}
-        return gained_ms(before, after, load(self.file), aliases)
+        return gained_ms(before, after, load_structure(self.file), aliases)
 
     def _noises(self, floats: Path, layers: Sequence[str]) -> dict[str, float]:
         """Noise of each layer alone; where there is no time for each, of neighbours together, shared evenly."""
@@ -121,7 +122,7 @@ class Sensitivity:
         try:
             return noise_over_signal(reference, run_all(path, self.workshop.samples, self.workshop.threads))
         finally:
-            path.unlink()
+            beside.remove(path)
 
 
 def _affordable(layers: int, left_seconds: float, seconds_each: float) -> int:

@@ -25,7 +25,8 @@ def has_half_weights(model: ModelProto) -> bool:
 
 def widened(model: ModelProto) -> ModelProto:
     """A copy that computes in float32 wherever the model computes in float16."""
-    copy = ModelProto.FromString(model.SerializeToString())
+    copy = ModelProto()
+    copy.CopyFrom(model)
     for graph in all_graphs(copy.graph):
         for tensor in graph.initializer:
             _widen_tensor(tensor)

@@ -21,7 +21,16 @@ from pathlib import Path
 import onnx
 
 from engine.errors import StepFailed
-from engine.graph import all_graphs, all_nodes, constant_of, is_standard, lift_constants, load, save, weights_of
+from engine.graph import (
+    all_graphs,
+    all_nodes,
+    constant_of,
+    is_standard,
+    lift_constants,
+    load_structure,
+    save,
+    weights_of,
+)
 from engine.half.computing import compute_half, float_tensors, slots_of
 from engine.half.rounding import unsafe_tensors
 from engine.half.storing import store_half
@@ -54,7 +63,7 @@ def refuse(model: onnx.ModelProto) -> str | None:
 
 def run(step: ConvertFloat16, model: Path, context: StepContext) -> list[Variant] | Skipped:
     """One file per arithmetic, the most promising first."""
-    original = load(model)
+    original = load_structure(model)
     reason = refuse(original)
     if reason is not None:
         return Skipped(reason)

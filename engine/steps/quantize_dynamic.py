@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-from engine.graph import load, save, weights_of
+from engine.graph import load_structure, save, weights_of
 from engine.quantize.dynamic import FEWEST_ELEMENTS, dynamically_quantized, products
 from engine.quantize.kept import kept_outputs, refuse_unknown
 from engine.quantize.prepare import prepared
@@ -56,7 +56,7 @@ def run(step: QuantizeDynamic, model: Path, context: StepContext) -> list[Varian
     """The formats of the weights that lead in a quick look."""
     if step.activations is Activations.SIGNED:
         return Skipped("activations that are quantized as the model runs are always unsigned")
-    original = load(model)
+    original = load_structure(model)
     graph = refuse(original) or prepared(model, context.calibration, context.folder)
     if isinstance(graph, str):
         return Skipped(graph)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from engine.graph import load
+from engine.graph import load_structure
 from engine.quantize.formats import CALIBRATIONS, REMEDIES, formats, label, plainest
 from engine.quantize.kept import refuse_unknown
 from engine.quantize.prepare import prepared
@@ -55,7 +55,7 @@ def run(step: QuantizeStatic, model: Path, context: StepContext) -> Rounds | Ski
 
 def search(step: QuantizeStatic, model: Path, context: StepContext) -> "Search | Skipped":
     """What chooses a format for the model."""
-    original = load(model)
+    original = load_structure(model)
     graph = refuse(original) or prepared(model, context.calibration, context.folder)
     if isinstance(graph, str):
         return Skipped(graph)

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import onnx
 
-from engine.graph import all_graphs, all_nodes, constant_of, inlined, is_standard, load, save
+from engine.graph import all_graphs, all_nodes, constant_of, inlined, is_standard, load_structure, save
+from engine.quantize.calibrate import Calibrator
 from engine.quantize.kept import refuse_unknown
-from engine.quantize.packed import pack
+from engine.quantize.packed import moments_of, pack
 from engine.quantize.prepare import at_opset
 from engine.quantize.weights import OPERATORS, is_large, weights
 from engine.recipe import QuantizeWeights, WeightLayout
@@ -27,6 +28,7 @@ from engine.unpack import FEWEST_ELEMENTS, lift_large_constants
 
 LOWEST_OPSET = 7  #: from here on ONNX Runtime promises to read a model
 BLOCKWISE_OPSET, BLOCKWISE_IR_VERSION = 21, 10  #: from here on DequantizeLinear has blocks, and there are 4-bit types
+MOST_SAMPLES = 256  #: that rounding by least squares looks at
 WORDS = {
     WeightLayout.MATMUL_NBITS: "read packed by MatMulNBits",
     WeightLayout.DEQUANTIZE: "behind DequantizeLinear",
@@ -48,18 +50,20 @@ def refuse(model: onnx.ModelProto) -> str | None:
 
 def run(step: QuantizeWeights, model: Path, context: StepContext) -> list[Variant] | Skipped:
     """One file per layout worth trying, the most promising first."""
-    original = load(model)
+    original = load_structure(model)
     reason = refuse(original)
     if reason is not None:
         return Skipped(reason)
     refuse_unknown(original, step.keep_float)
-    outcomes = [_variant(options, model, context) for options in _options(step)]
+    outcomes = [_variant(options, model, context) for options in _options(step, context)]
     variants = [outcome for outcome in outcomes if isinstance(outcome, Variant)]
     return variants or next(outcome for outcome in reversed(outcomes) if isinstance(outcome, Skipped))
 
 
-def _options(step: QuantizeWeights) -> list[QuantizeWeights]:
+def _options(step: QuantizeWeights, context: StepContext) -> list[QuantizeWeights]:
     """The step with `auto` decided."""
+    if step.fit_rounding == "auto":
+        step = step.model_copy(update={"fit_rounding": step.bits == 4 and not context.calibration.synthetic})
     tried = [WeightLayout.MATMUL_NBITS, WeightLayout.UNPACK]
     layouts = tried if step.layout is WeightLayout.AUTO else [step.layout]
     return [step.model_copy(update={"layout": layout}) for layout in layouts]
@@ -74,7 +78,7 @@ def _variant(options: QuantizeWeights, model: Path, context: StepContext) -> Var
     if blockwise:
         graph.ir_version = max(graph.ir_version, BLOCKWISE_IR_VERSION)
     lift_large_constants(graph)
-    used = pack(graph, options)
+    used = pack(graph, options, moments_of(_calibrator(graph, context), options) if options.fit_rounding else None)
     if not used:
         return Skipped(f"no constant float weight of {FEWEST_ELEMENTS} values or more is left to it")
     if options.layout not in used:
@@ -83,6 +87,11 @@ def _variant(options: QuantizeWeights, model: Path, context: StepContext) -> Var
     return Variant(path, options, _label(options))
 
 
+def _calibrator(graph: onnx.ModelProto, context: StepContext) -> Calibrator:
+    return Calibrator(graph, context.calibration.first(MOST_SAMPLES), context.folder, context.cores, context.pause)
+
+
 def _label(options: QuantizeWeights) -> str:
     zero = "" if options.symmetric else " with zero points"
-    return f"{options.bits}-bit weights in blocks of {options.block_size}{zero}, {WORDS[options.layout]}"
+    fitted = ", rounded by least squares" if options.fit_rounding is True else ""
+    return f"{options.bits}-bit weights in blocks of {options.block_size}{zero}{fitted}, {WORDS[options.layout]}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import onnx
 
+from engine import beside
 from engine.graph import load, operators, save
 from engine.recipe import SimplifyGraph
 from engine.steps.base import Skipped, StepContext, Variant
@@ -33,7 +34,7 @@ def run(step: SimplifyGraph, model: Path, context: StepContext) -> list[Variant]
     reason = refuse(before)
     if reason is not None:
         return Skipped(reason)
-    old_operators, old_weights, old_size = operators(before), len(before.graph.initializer), model.stat().st_size
+    old_operators, old_weights, old_size = operators(before), len(before.graph.initializer), beside.size_bytes(model)
     after = simplified(before)
     if after is None:
         sparse = has_sparse_weights(before)
@@ -41,6 +42,6 @@ def run(step: SimplifyGraph, model: Path, context: StepContext) -> list[Variant]
     if operators(after) == old_operators and len(after.graph.initializer) >= old_weights:
         return Skipped("the graph has nothing to fold, fuse or drop")
     path = save(after, context.folder / "simplified.onnx")
-    if path.stat().st_size > old_size + MOST_GROWTH_BYTES:
+    if beside.size_bytes(path) > old_size + MOST_GROWTH_BYTES:
         return Skipped("folding its constants would make the file larger")
     return [Variant(path, step, "simplified graph")]

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from engine.protocol import (
     Confinement,
     EngineRequest,
     Event,
+    OtherModel,
     Stage,
     TrialDone,
     Work,
@@ -63,8 +65,8 @@ def prepare(folder: Path, request: EngineRequest, **inputs: Path) -> Path:
     return folder
 
 
-def run(folder: Path, timeout: float = 600) -> Ended:
-    done = subprocess.run([*COMMAND, str(folder)], capture_output=True, timeout=timeout, check=False)
+def run(folder: Path, timeout: float = 600, command: Sequence[str] = tuple(COMMAND)) -> Ended:
+    done = subprocess.run([*command, str(folder)], capture_output=True, timeout=timeout, check=False)
     events = [EVENT.validate_json(line) for line in done.stdout.splitlines()]
     return Ended(folder, done.returncode, events, done.stderr.decode())
 
@@ -76,11 +78,16 @@ def optimize(
     model: Path,
     calibration: Path | None = None,
     evaluation: Path | None = None,
+    others: Mapping[str, Path] | None = None,
     confined: bool = False,
 ) -> Ended:
+    """`others` are models that the recipe names, by what it calls them."""
     given = {"model": model, "calibration": calibration, "evaluation": evaluation}
     inputs = {name: path for name, path in given.items() if path is not None}
     names = {name: f"inputs/{name}" for name in inputs}
     walls = Confinement(memory_bytes=16 << 30, file_bytes=1 << 30) if confined else None
-    request = EngineRequest(work=Work.OPTIMIZE, recipe=recipe, confinement=walls, **names)
-    return run(prepare(folder, request, **inputs))
+    beside = {name: OtherModel(path=f"inputs/{name}", name=path.name) for name, path in (others or {}).items()}
+    request = EngineRequest(
+        work=Work.OPTIMIZE, recipe=recipe, model_name=model.name, others=beside, confinement=walls, **names
+    )
+    return run(prepare(folder, request, **inputs, **(others or {})))

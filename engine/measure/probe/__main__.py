@@ -36,6 +36,7 @@ from engine.measure.session import open_session, output_names, shared_options
 
 Result = dict[str, Any]
 
+WEIGHTS_OUTSIDE = "session.optimized_model_external_initializers_file_name"
 PR_SET_PDEATHSIG = 1  #: of <linux/prctl.h>
 
 
@@ -136,8 +137,12 @@ def outputs(spec: OutputsSpec) -> Result:
 def profile(spec: ProfileSpec) -> Result:
     """The first session writes the executed graph, the second one is profiled; saving must not slow it down."""
     pin_to_cores(spec.threads)
+    from engine.beside import data_of, is_apart  # what it needs would weigh on the memory probe
+
     saving = shared_options(spec.threads)
     saving.optimized_model_filepath = spec.executed
+    if is_apart(Path(spec.model)):
+        saving.add_session_config_entry(WEIGHTS_OUTSIDE, data_of(Path(spec.executed)).name)
     open_session(Path(spec.model), spec.device, saving)
     profiling = shared_options(spec.threads)
     profiling.enable_profiling, profiling.profile_file_prefix = True, spec.prefix
