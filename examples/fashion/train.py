@@ -1,9 +1,9 @@
 """Trains the benchmark's models on Fashion-MNIST (28×28 pixels, 10 classes; Debian package dataset-fashion-mnist).
 
-    python -m examples.fashion.train residual|depthwise|transformer|recurrent [epochs]
+    python -m examples.fashion.train plain|residual|depthwise|dense|transformer|recurrent [epochs]
 
-writes residual.onnx (a small ResNet), depthwise.onnx (a small MobileNet), transformer.onnx (patches of 4×4 pixels,
-encoder of 3 blocks) or recurrent.onnx (an LSTM over the image's rows).
+writes plain.onnx (a small VGG), residual.onnx (a small ResNet), depthwise.onnx (a small MobileNet), dense.onnx (a small
+DenseNet), transformer.onnx (patches of 4×4 pixels, encoder of 3 blocks) or recurrent.onnx (an LSTM over image rows).
 """
 
 import sys
@@ -17,6 +17,17 @@ from examples.fashion.data import load
 from examples.training import export, shifted, top1, train
 
 FOLDER = Path(__file__).parent
+
+
+def plain() -> nn.Module:
+    parts: list[nn.Module] = []
+    came = 1
+    for width, count in ((32, 2), (64, 2), (128, 3)):
+        parts += [nn.MaxPool2d(2)] if parts else []
+        for _ in range(count):
+            parts += [nn.Conv2d(came, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            came = width
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(came, 10))
 
 
 class Residual(nn.Module):
@@ -68,6 +79,36 @@ def depthwise() -> nn.Module:
         Inverted(32, 48, 1), Inverted(48, 48, 1), Inverted(48, 80, 2), Inverted(80, 80, 1), Inverted(80, 80, 1),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(80, 10),
     )  # fmt: skip
+
+
+class Growing(nn.Module):
+    """Adds channels to all that came before: 1×1 to four times as many, 3×3, and a concatenation.
+
+    G. Huang et al., Densely Connected Convolutional Networks, 2017, arXiv:1608.06993.
+    """
+
+    def __init__(self, inputs: int, growth: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(inputs), nn.ReLU(), nn.Conv2d(inputs, 4 * growth, 1, bias=False),
+            nn.BatchNorm2d(4 * growth), nn.ReLU(), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.body(x)], 1)
+
+
+def dense(growth: int = 16, layers: int = 4) -> nn.Module:
+    parts: list[nn.Module] = [nn.Conv2d(1, 32, 3, padding=1, bias=False)]
+    width = 32
+    for block in range(3):
+        if block:
+            parts += [nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width // 2, 1, bias=False), nn.AvgPool2d(2)]
+            width //= 2
+        parts += [Growing(width + growth * layer, growth) for layer in range(layers)]
+        width += growth * layers
+    end = [nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)]
+    return nn.Sequential(*parts, *end)
 
 
 class Attention(nn.Module):
@@ -122,8 +163,10 @@ class Recurrent(nn.Module):
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "plain": plain,
     "residual": residual,
     "depthwise": depthwise,
+    "dense": dense,
     "transformer": Transformer,
     "recurrent": Recurrent,
 }
