@@ -226,6 +226,45 @@ class PruneWeights(Grammar):
 
 
 Step = Annotated[
+class Move(StrEnum):
+    DEPTHWISE = "depthwise"  #: a convolution of each channel for itself, then a 1×1 convolution
+    DEPTHWISE_TWICE = "depthwise_twice"  #: the same with two kernels for each channel
+    SMALLER_KERNEL = "smaller_kernel"  #: a convolution with a kernel smaller by 2, such as 1×1 for 3×3
+    LOW_RANK = "low_rank"  #: two layers in a row of half the work, through a narrow middle
+    LOWER_RANK = "lower_rank"  #: the same of a quarter of the work
+    TUCKER = "tucker"  #: 1×1 convolution to half the channels, the kernel there, 1×1 convolution back (Tucker-2)
+    NARROWER = "narrower"  #: a residual block with half of its inner channels
+    SKIP = "skip"  #: nothing in its place: a layer or a residual block is left out
+
+
+class Replacement(Grammar):
+    """What takes the place of a layer or a residual block."""
+
+    layer: Annotated[str, Field(max_length=1000, pattern=PRINTABLE)] = Field(
+        description="Name of the node, or of its output where it has none; of a block, those of its addition."
+    )
+    move: Move = Field(description="What takes its place.")
+
+
+class ReplaceLayers(Grammar):
+    """Put cheaper layers in the place of others, chosen by measured time, and taught to give what those gave."""
+
+    kind: Literal["replace_layers"] = "replace_layers"
+    time_share: float = Field(
+        0.5, ge=0.01, le=1, description="Share of the run time that the model may still take; as near as moves come."
+    )
+    moves: Annotated[tuple[Move, ...], Field(min_length=1, max_length=len(Move))] | Auto = Field(
+        "auto", description="What may take the place of a layer; `auto`: anything."
+    )
+    replacements: Annotated[tuple[Replacement, ...], Field(min_length=1, max_length=10_000)] | Auto = Field(
+        "auto", description="Which layers to replace by what; `auto`: least error of the outputs for the time."
+    )
+    samples: int = Field(256, ge=2, le=100_000, description="Calibration samples to learn from at most.")
+    steps: Annotated[int, Field(ge=0, le=100_000)] | Auto = Field(
+        "auto", description="Training steps for each replacement; `auto`: as many as a quarter of the time allows."
+    )
+
+
     SimplifyGraph
     | QuantizeStatic
     | QuantizeDynamic
@@ -249,6 +288,7 @@ class Minimize(StrEnum):
 
 
 class Goal(Grammar):
+    | ReplaceLayers
     minimize: Minimize = Field(Minimize.LATENCY, description="What shall become as small as possible.")
 
 

@@ -164,6 +164,28 @@ class LayerChoice(Part):
 
 
 class LearningPoint(Part):
+class LayerReplacement(Part):
+    """One thing that could take the place of a layer or a residual block: what it saves, and what it costs."""
+
+    layer: str = Field(description="Name of the node, or of its output; of a block, those of its addition.")
+    operator: str
+    move: Move
+    saved_ms: float = Field(description="Time of a run that it saves where it is the only one.")
+    noise_share: float = Field(
+        description="Noise over signal of the model's outputs where it is the only one, after it was taught alone."
+    )
+    chosen: bool
+
+
+class Replacements(Part):
+    """Which layers were replaced, and how well the sum of what each saves predicts the whole."""
+
+    whole_ms: float = Field(description="Time of a run before.")
+    predicted_ms: float = Field(description="That less the sum of what the chosen ones save alone.")
+    measured_ms: float = Field(description="Of the joined network; the choice was corrected by it.")
+    layers: list[LayerReplacement] = Field(description="All that saved time, whether chosen or not.")
+
+
     """One look at a training on its way."""
 
     step: int
@@ -203,6 +225,7 @@ class Trial(Part):
     layers: list[LayerChoice] = Field([], description="In mixed precision: the layers, the most harmful first.")
     training: Training | None = Field(None, description="How its weights were taught, if they were.")
 
+    replacements: Replacements | None = Field(None, description="Which layers were replaced, if that was chosen.")
 
 # ── where time goes ──────────────────────────────────────────────────────────────────────────────────────────────────
 

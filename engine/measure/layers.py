@@ -57,14 +57,26 @@ class LayerTimes:
         self._machine = json.dumps(machine)
         self._times = self._read()
 
-    def milliseconds(self, models: Sequence[onnx.ModelProto]) -> list[float]:
-        """Of one run of each, on made-up inputs; infinite where a graph does not run."""
+    def milliseconds(self, models: Sequence[onnx.ModelProto], beside: onnx.ModelProto | None = None) -> list[float]:
+        """Of one run of each, on made-up inputs; infinite where a graph does not run.
+
+        A machine is not always equally fast. `beside` is a graph that is timed again in each process, and what it takes
+        there against what it took at first scales the others.
+        """
         keys = [self.key(model) for model in models]
         unknown = {key: model for key, model in zip(keys, models, strict=True) if key not in self._times}
         for portion in _portions(unknown):
-            self._times |= self._timed(portion)
+            self._times |= self._timed(portion) if beside is None else self._scaled(portion, beside)
             self._write()
         return [self._times[key] for key in keys]
+
+    def _scaled(self, models: dict[str, onnx.ModelProto], beside: onnx.ModelProto) -> Times:
+        key = self.key(beside)
+        times = self._timed({key: beside} | models)
+        before, now = self._times.setdefault(key, times[key]), times.pop(key)
+        if not 0 < now < math.inf:
+            return times
+        return {key: time * before / now for key, time in times.items()} | {key: before}
 
     def key(self, model: onnx.ModelProto) -> str:
         """The same for graphs that take the same time on this machine, whatever their weights and names."""

@@ -41,6 +41,7 @@ from engine.recipe import (
     QuantizeWeights,
     SimplifyGraph,
     Step,
+    ReplaceLayers,
 )
 from engine.report import Comparison, Machine, TrialState
 from engine.steps import STEPS, Rounds, Skipped, Standing, StepContext, Variant
@@ -65,6 +66,7 @@ STAGES: dict[type[Step], str] = {
 #: steps that bring back what the ones before them took, whatever that was
 RECOVERING = (Distill, QuantizeAwareTraining)
 LEAST_TRAINING_SECONDS, USUAL_TRAINING_SHARE = 10.0, 0.5  #: the share is of what the budget leaves
+    ReplaceLayers: "replacing",
 
 
 @dataclass(frozen=True)
@@ -319,6 +321,7 @@ def _in_groups(verified: Sequence[Verified]) -> list[list[Verified]]:
     total = 0
     for one in verified:
         size = one.variant.path.stat().st_size
+            replacements=one.variant.replacements,
         if groups[-1] and total + size > MOST_BYTES_AT_ONCE:
             groups.append([])
             total = 0

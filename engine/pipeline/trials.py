@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine import goal, words
 from engine.recipe import Minimize, Recipe, Step
-from engine.report import Comparison, Figures, Interval, LayerChoice, Training, Trial, TrialState
+from engine.report import Comparison, Figures, Interval, LayerChoice, Replacements, Training, Trial, TrialState
 
 ROUNDING = 1e-9  #: 2 of 200 samples are 0.010000000000000009
 UNLIMITED_LOSS = 0.1  #: what is never offered without being asked for: a loss of 10 points, or noise of a tenth
@@ -29,6 +29,7 @@ class Candidate:
     sha256: str
     layers: tuple[LayerChoice, ...] = ()
     training: Training | None = None
+    replacements: Replacements | None = None
     warnings: tuple[str, ...] = ()
     seconds: float = 0
 
@@ -45,6 +46,7 @@ class Candidate:
             seconds=self.seconds,
             layers=list(self.layers),
             training=self.training,
+            replacements=self.replacements,
         )
 
 

@@ -9,6 +9,7 @@ from engine.recipe import (
     QuantizeDynamic,
     QuantizeStatic,
     QuantizeWeights,
+    ReplaceLayers,
     SimplifyGraph,
     Step,
 )
@@ -22,6 +23,7 @@ from engine.steps import (
     quantize_static,
     quantize_weights,
     simplify_graph,
+    replace_layers,
 )
 from engine.steps.base import Rounds, Skipped, Standing, StepContext, Technique, Variant
 
@@ -34,6 +36,7 @@ STEPS: dict[type[Step], Technique] = {
     PruneChannels: prune_channels,
     PruneWeights: prune_weights,
     Distill: distill,
+    ReplaceLayers: replace_layers,
     QuantizeAwareTraining: quantize_aware_training,
 }
 

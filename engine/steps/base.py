@@ -17,7 +17,7 @@ import onnx
 
 from engine.data import Samples
 from engine.recipe import Step, Target
-from engine.report import LayerChoice, Training
+from engine.report import LayerChoice, Replacements, Training
 from engine.surroundings import Tell, never_pause, tell_nobody
 
 if TYPE_CHECKING:
@@ -53,6 +53,15 @@ class Variant(Generic[S]):
     label: str  #: in words, such as “static int8, unsigned activations, reduced range”
     layers: tuple[LayerChoice, ...] = ()  #: what each layer costs and gains, where that decided
     training: Training | None = None  #: how its weights were taught, if they were
+    replacements: Replacements | None = None  #: what could take the place of layers, and what does
+
+
+@dataclass(frozen=True)
+class Other:
+    """A model that the user has uploaded beside the original."""
+
+    path: Path
+    name: str  #: for people
 
 
 @dataclass(frozen=True)

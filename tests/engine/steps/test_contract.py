@@ -19,6 +19,7 @@ from engine.recipe import (
     QuantizeStatic,
     QuantizeWeights,
     SimplifyGraph,
+    ReplaceLayers,
     Step,
 )
 from engine.signature import Signature
@@ -35,6 +36,7 @@ EVERY_STEP = [
     ConvertFloat16(),
     PruneChannels(),
     PruneWeights(),
+    ReplaceLayers(moves=(Move.DEPTHWISE, Move.LOW_RANK, Move.SKIP), samples=16, steps=2),
     Distill(steps=8, batch_size=8),
     QuantizeAwareTraining(
         **{name: getattr(FIXED, name) for name in EightBits.model_fields}, steps=8, batch_size=8, learning_rate=3e-4

@@ -1,0 +1,1 @@
+"""Cheaper layers in the place of others, each taught by what it replaces and chosen by measured time."""
