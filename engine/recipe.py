@@ -209,23 +209,6 @@ class PruneChannels(Grammar):
         return self
 
 
-class PruneWeights(Grammar):
-    """Set the smallest weights to zero; the file compresses better, dense runtimes do not get faster."""
-
-    kind: Literal["prune_weights"] = "prune_weights"
-    ratio: float = Field(0.5, gt=0, lt=1, description="Share of the weights of each layer; not used with a pattern.")
-    pattern: Annotated[str, Field(pattern=r"^([1-9]:(?:[2-9]|1[0-6]))$")] | None = Field(
-        None, description="N:M keeps the N largest of each M weights that are summed up, as in 2:4.", examples=["2:4"]
-    )
-
-    @model_validator(mode="after")
-    def _fewer_than_all(self) -> Self:
-        if self.pattern is not None and int(self.pattern.split(":")[0]) >= int(self.pattern.split(":")[1]):
-            raise ValueError("in a pattern N:M, N is less than M")
-        return self
-
-
-Step = Annotated[
 class Move(StrEnum):
     DEPTHWISE = "depthwise"  #: a convolution of each channel for itself, then a 1×1 convolution
     DEPTHWISE_TWICE = "depthwise_twice"  #: the same with two kernels for each channel
@@ -265,12 +248,30 @@ class ReplaceLayers(Grammar):
     )
 
 
+class PruneWeights(Grammar):
+    """Set the smallest weights to zero; the file compresses better, dense runtimes do not get faster."""
+
+    kind: Literal["prune_weights"] = "prune_weights"
+    ratio: float = Field(0.5, gt=0, lt=1, description="Share of the weights of each layer; not used with a pattern.")
+    pattern: Annotated[str, Field(pattern=r"^([1-9]:(?:[2-9]|1[0-6]))$")] | None = Field(
+        None, description="N:M keeps the N largest of each M weights that are summed up, as in 2:4.", examples=["2:4"]
+    )
+
+    @model_validator(mode="after")
+    def _fewer_than_all(self) -> Self:
+        if self.pattern is not None and int(self.pattern.split(":")[0]) >= int(self.pattern.split(":")[1]):
+            raise ValueError("in a pattern N:M, N is less than M")
+        return self
+
+
+Step = Annotated[
     SimplifyGraph
     | QuantizeStatic
     | QuantizeDynamic
     | QuantizeWeights
     | ConvertFloat16
     | PruneChannels
+    | ReplaceLayers
     | PruneWeights
     | Distill
     | QuantizeAwareTraining,
@@ -288,7 +289,6 @@ class Minimize(StrEnum):
 
 
 class Goal(Grammar):
-    | ReplaceLayers
     minimize: Minimize = Field(Minimize.LATENCY, description="What shall become as small as possible.")
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.recipe import Minimize, Recipe, Step
+from engine.recipe import Minimize, Move, Recipe, Step
 
 SCHEMA_VERSION = "1.0"
 
@@ -163,7 +163,6 @@ class LayerChoice(Part):
     kept_float: bool
 
 
-class LearningPoint(Part):
 class LayerReplacement(Part):
     """One thing that could take the place of a layer or a residual block: what it saves, and what it costs."""
 
@@ -186,6 +185,7 @@ class Replacements(Part):
     layers: list[LayerReplacement] = Field(description="All that saved time, whether chosen or not.")
 
 
+class LearningPoint(Part):
     """One look at a training on its way."""
 
     step: int
@@ -224,8 +224,8 @@ class Trial(Part):
     seconds: float = Field(0, description="What the trial cost.")
     layers: list[LayerChoice] = Field([], description="In mixed precision: the layers, the most harmful first.")
     training: Training | None = Field(None, description="How its weights were taught, if they were.")
-
     replacements: Replacements | None = Field(None, description="Which layers were replaced, if that was chosen.")
+
 
 # ── where time goes ──────────────────────────────────────────────────────────────────────────────────────────────────
 

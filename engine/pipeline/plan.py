@@ -39,9 +39,9 @@ from engine.recipe import (
     QuantizeDynamic,
     QuantizeStatic,
     QuantizeWeights,
+    ReplaceLayers,
     SimplifyGraph,
     Step,
-    ReplaceLayers,
 )
 from engine.report import Comparison, Machine, TrialState
 from engine.steps import STEPS, Rounds, Skipped, Standing, StepContext, Variant
@@ -59,6 +59,7 @@ STAGES: dict[type[Step], str] = {
     QuantizeWeights: "quantizing",
     ConvertFloat16: "converting",
     PruneChannels: "pruning",
+    ReplaceLayers: "replacing",
     PruneWeights: "pruning",
     Distill: "training",
     QuantizeAwareTraining: "training",
@@ -66,7 +67,6 @@ STAGES: dict[type[Step], str] = {
 #: steps that bring back what the ones before them took, whatever that was
 RECOVERING = (Distill, QuantizeAwareTraining)
 LEAST_TRAINING_SECONDS, USUAL_TRAINING_SHARE = 10.0, 0.5  #: the share is of what the budget leaves
-    ReplaceLayers: "replacing",
 
 
 @dataclass(frozen=True)
@@ -296,6 +296,7 @@ class Pipeline:
             sha256=sha256(one.variant.path),
             layers=one.variant.layers,
             training=one.variant.training,
+            replacements=one.variant.replacements,
             warnings=tuple(one.quality.warnings),
             seconds=round(seconds, 2),
         )
@@ -321,7 +322,6 @@ def _in_groups(verified: Sequence[Verified]) -> list[list[Verified]]:
     total = 0
     for one in verified:
         size = one.variant.path.stat().st_size
-            replacements=one.variant.replacements,
         if groups[-1] and total + size > MOST_BYTES_AT_ONCE:
             groups.append([])
             total = 0

@@ -22,8 +22,8 @@ from engine.steps import (
     quantize_dynamic,
     quantize_static,
     quantize_weights,
-    simplify_graph,
     replace_layers,
+    simplify_graph,
 )
 from engine.steps.base import Rounds, Skipped, Standing, StepContext, Technique, Variant
 
@@ -34,9 +34,9 @@ STEPS: dict[type[Step], Technique] = {
     QuantizeWeights: quantize_weights,
     ConvertFloat16: convert_float16,
     PruneChannels: prune_channels,
+    ReplaceLayers: replace_layers,
     PruneWeights: prune_weights,
     Distill: distill,
-    ReplaceLayers: replace_layers,
     QuantizeAwareTraining: quantize_aware_training,
 }
 

@@ -57,14 +57,6 @@ class Variant(Generic[S]):
 
 
 @dataclass(frozen=True)
-class Other:
-    """A model that the user has uploaded beside the original."""
-
-    path: Path
-    name: str  #: for people
-
-
-@dataclass(frozen=True)
 class StepContext:
     """What a step may use apart from the model and its own options."""
 

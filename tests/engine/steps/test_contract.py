@@ -12,14 +12,15 @@ from engine.recipe import (
     ConvertFloat16,
     Distill,
     EightBits,
+    Move,
     PruneChannels,
     PruneWeights,
     QuantizeAwareTraining,
     QuantizeDynamic,
     QuantizeStatic,
     QuantizeWeights,
-    SimplifyGraph,
     ReplaceLayers,
+    SimplifyGraph,
     Step,
 )
 from engine.signature import Signature
@@ -35,8 +36,8 @@ EVERY_STEP = [
     QuantizeWeights(),
     ConvertFloat16(),
     PruneChannels(),
-    PruneWeights(),
     ReplaceLayers(moves=(Move.DEPTHWISE, Move.LOW_RANK, Move.SKIP), samples=16, steps=2),
+    PruneWeights(),
     Distill(steps=8, batch_size=8),
     QuantizeAwareTraining(
         **{name: getattr(FIXED, name) for name in EightBits.model_fields}, steps=8, batch_size=8, learning_rate=3e-4
