@@ -35,7 +35,7 @@ def run() -> list[Row]:
     only = os.environ.get("STROP_BENCH_ONLY", "")
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name)
-        with embedded(folder / "home") as url, Strop(url, timeout=60) as strop:
+        with embedded(folder / "home") as url, Strop(url) as strop:
             return [row for case in CASES if only in case for row in _rows(case, strop, folder)]
 
 
