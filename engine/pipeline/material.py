@@ -6,6 +6,9 @@ shuffled by the seed, so that the first hundred of a set that is sorted by class
 How few are too few to judge by? Where none of n decisions changed, a loss of 3/n is still possible (rule of three, at
 95 %). So 30 are the fewest that can rule out a loss of a tenth, which is never offered unasked, and fewer are refused.
 Where more still cannot tell what the limit asks for, the report says so, and how many could.
+
+A search that chose the best of many by some samples cannot be judged by them: what is best there is partly luck. So a
+third of the evaluation samples is searched with, and the others, which the search never sees, judge in the end.
 """
 
 from dataclasses import dataclass, replace
@@ -21,6 +24,8 @@ from engine.signature import Signature
 
 FEWEST_TO_JUDGE, FEW_TO_LEARN, FEW_TO_JUDGE = 30, 16, 100
 FEWEST_TO_SPLIT = FEWEST_TO_JUDGE * 3 // 2  #: a third is learned from
+FEWEST_TO_SEARCH = 3 * FEWEST_TO_JUDGE  #: a third is chosen by, the rest judges
+FEWEST_TO_TEACH = 500  #: a search teaches by; fewer are learned by heart
 MADE_UP = 96
 
 NO_DATA = (
@@ -33,7 +38,8 @@ NO_DATA = (
 @dataclass(frozen=True)
 class Material:
     calibration: Samples
-    evaluation: Samples
+    evaluation: Samples  #: to weigh candidates by
+    unseen: Samples | None  #: to judge by in the end; None where the same do both
     source: Literal["uploaded", "synthetic"]
     warnings: list[str]
 
@@ -46,20 +52,41 @@ def gather(
     seed: int,
     *,
     for_training: bool = False,
+    for_search: bool = False,
 ) -> Material:
     """Raises DataRejected, naming the array and the remedy."""
     if request.calibration is None:
         calibration, evaluation = synthetic_samples(signature, MADE_UP, seed).split(seed)
-        return Material(calibration, evaluation, "synthetic", [NO_DATA])
+        return Material(calibration, evaluation, None, "synthetic", [NO_DATA])
     calibration = open_samples(attempt / request.calibration, signature, request.labels, folder / "calibration")
     if request.evaluation is None:
         _check_enough(calibration, "The data set has", FEWEST_TO_SPLIT)
-        calibration, evaluation = calibration.split(seed, for_training=for_training)
+        enough = not for_search or len(calibration) * 2 // 3 >= FEWEST_TO_TEACH
+        calibration, evaluation = calibration.split(seed, for_training=for_training and enough)
     else:
         evaluation = open_samples(attempt / request.evaluation, signature, request.labels, folder / "evaluation")
         _check_enough(evaluation, "The data set for evaluation has", FEWEST_TO_JUDGE)
-    calibration = shuffled(calibration, seed)
-    return Material(calibration, evaluation, "uploaded", _thin(calibration, evaluation))
+    calibration, warnings = shuffled(calibration, seed), _thin(calibration, evaluation)
+    if not for_search:
+        return Material(calibration, evaluation, None, "uploaded", warnings)
+    if len(evaluation) < FEWEST_TO_SEARCH:
+        return Material(calibration, evaluation, None, "uploaded", [*warnings, _not_apart(len(evaluation))])
+    return Material(calibration, *_apart(evaluation, seed), "uploaded", warnings)
+
+
+def _apart(evaluation: Samples, seed: int) -> tuple[Samples, Samples]:
+    """A third to search with, the rest to judge by; in their order on disk."""
+    runs = shuffled(evaluation, seed).rows.reshape(-1, evaluation.rows_per_run or 1)
+    parts = (runs[: len(runs) // 3], runs[len(runs) // 3 :])
+    searched, unseen = (replace(evaluation, rows=part[np.argsort(part[:, 0])].ravel()) for part in parts)
+    return searched, unseen
+
+
+def _not_apart(samples: int) -> str:
+    return (
+        f"The {samples} evaluation samples are too few to keep some from the search, so the best file is judged by "
+        f"those that it was chosen by, and may look better than it is; of {FEWEST_TO_SEARCH} or more some are kept."
+    )
 
 
 def _check_enough(samples: Samples, subject: str, fewest: int) -> None:

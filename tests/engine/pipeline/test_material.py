@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.errors import DataRejected
-from engine.pipeline.material import FEWEST_TO_JUDGE, FEWEST_TO_SPLIT, gather, shuffled, some
+from engine.pipeline.material import FEWEST_TO_JUDGE, FEWEST_TO_SEARCH, FEWEST_TO_SPLIT, gather, shuffled, some
 from engine.pipeline.trials import UNLIMITED_LOSS
 from engine.protocol import EngineRequest, Work
 from engine.signature import Signature
@@ -75,6 +75,37 @@ def test_samples_of_a_model_with_a_fixed_batch_count_in_whole_runs(tmp_path: Pat
     asked = request(dataset(tmp_path, "learn", 8), dataset(tmp_path, "judge", 31))
     with pytest.raises(DataRejected, match="has 24 samples \\(in whole runs of 8\\)"):
         gather(asked, tmp_path, tmp_path / "scratch", Signature.of(batches_of_eight), seed=0)
+
+
+def test_a_search_is_judged_by_samples_that_it_never_saw(tmp_path: Path) -> None:
+    asked = request(dataset(tmp_path, "learn", 40), dataset(tmp_path, "judge", 120))
+    material = gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=0, for_search=True)
+    assert material.unseen is not None
+    searched, unseen = material.evaluation.rows.tolist(), material.unseen.rows.tolist()
+    assert (len(searched), len(unseen)) == (40, 80) and sorted([*searched, *unseen]) == list(range(120))
+    again = gather(asked, tmp_path, tmp_path / "again", SIGNATURE, seed=0, for_search=True)
+    assert again.evaluation.rows.tolist() == searched == sorted(searched)
+
+
+def test_one_set_is_split_into_three_parts_for_a_search(tmp_path: Path) -> None:
+    asked = request(dataset(tmp_path, "all", 900))
+    material = gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=0, for_training=True, for_search=True)
+    assert material.unseen is not None
+    parts = [set(part.rows.tolist()) for part in (material.calibration, material.evaluation, material.unseen)]
+    assert [len(part) for part in parts] == [600, 100, 200] and len(set.union(*parts)) == 900
+
+
+def test_samples_too_few_to_teach_by_are_rather_judged_by(tmp_path: Path) -> None:
+    asked = request(dataset(tmp_path, "all", 600))
+    material = gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=0, for_training=True, for_search=True)
+    assert len(material.calibration) == 200
+
+
+def test_too_few_samples_to_keep_some_from_a_search_are_told_of(tmp_path: Path) -> None:
+    asked = request(dataset(tmp_path, "learn", 40), dataset(tmp_path, "judge", FEWEST_TO_SEARCH - 1))
+    material = gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=0, for_search=True)
+    assert material.unseen is None and len(material.evaluation) == FEWEST_TO_SEARCH - 1
+    assert "may look better than it is" in material.warnings[-1]
 
 
 def test_without_data_inputs_are_made_up_and_that_is_said(tmp_path: Path) -> None:

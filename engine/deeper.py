@@ -1,0 +1,244 @@
+"""Plans that go deeper than another format: some of the network is taken away, and what is left learns.
+
+    take      channels, so that a share of the original's run time is left (of the weights, where size or memory counts)
+    look      what that costs before anything is taught; where no training is likely to mend it, none is begun
+    teach     by the original, for a share of the budget
+    quantize  in the format that was the fastest one on the whole network, if any paid
+
+How much to take is found by bisection: more after a network that kept the limit, less after one that did not. The last
+training is a longer one, of the network that missed the limit by least. All times are shares of the budget and not of
+what is left of it, so that another attempt at the job asks for the same steps and finds them done.
+"""
+
+import importlib.util
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from engine.pipeline.material import FEWEST_TO_TEACH
+from engine.pipeline.plan import Pipeline
+from engine.pipeline.trials import Candidate, Trials
+from engine.recipe import (
+    ConvertFloat16,
+    Distill,
+    Learning,
+    Minimize,
+    PruneChannels,
+    QuantizeDynamic,
+    QuantizeStatic,
+    QuantizeWeights,
+    Recipe,
+    SimplifyGraph,
+    Step,
+)
+
+Plan = Sequence[Step]
+
+LEAST_MINUTES = 0.5  #: of a training
+TRAINING_SHARES, LONGER_SHARE = (0.15, 0.15, 0.15), 0.25  #: of the budget, for one training each
+MOST_LOOKS = 6  #: at networks that something was taken from
+FIRST_SHARES = ((0.02, 0.35), (0.01, 0.45), (0.005, 0.55), (0.0, 0.7))  #: limit on the loss → share that may be left
+BOLDER = 0.6  #: times the share that was enough, where none was too little yet
+AS_GOOD_AS_FOUND = 0.88  #: shares nearer to each other than this are not told apart
+USUALLY_LEFT = 0.1  #: of a loss, after the network has learned
+HOPELESS = 2.0  #: times the limit, of the loss that is foreseen
+PAYS = 1.05  #: times as fast, of a format that is worth its noise
+OVERHEAD_SECONDS = 10.0  #: beside a training, of a step whose cost is not known yet
+FORMATS = (QuantizeStatic, QuantizeDynamic, QuantizeWeights, ConvertFloat16)
+
+
+def shares(budget_minutes: float) -> list[float]:
+    """Minutes of each training that the budget is meant for, the longer one last; none where it is too small."""
+    each = [round(share * budget_minutes, 2) for share in TRAINING_SHARES]
+    return [minutes for minutes in [*each, round(LONGER_SHARE * budget_minutes, 2)] if minutes >= LEAST_MINUTES]
+
+
+def may_train(recipe: Recipe) -> bool:
+    """Whether a goal could lead to a training at all, before anything is known of the model."""
+    limited = recipe.goal is not None and recipe.limits.accuracy_drop is not None
+    return limited and bool(shares(recipe.budget.minutes)) and importlib.util.find_spec("torch") is not None
+
+
+def reason_against(recipe: Recipe, pipeline: Pipeline) -> str | None:
+    """Why nothing is taken from the network, as a sentence."""
+    if recipe.limits.accuracy_drop is None:
+        return "Nothing was taken from the network, since no limit says what may be lost: set limits.accuracy_drop."
+    if importlib.util.find_spec("torch") is None:
+        return "No smaller network was taught, since torch is not installed: pip install 'strop[train]'."
+    if not shares(recipe.budget.minutes):
+        least = LEAST_MINUTES / LONGER_SHARE
+        return f"No smaller network was taught, which takes a budget of more than {least:g} minutes."
+    samples = 0 if pipeline.calibration.synthetic else len(pipeline.calibration)
+    if samples < FEWEST_TO_TEACH:
+        return f"No smaller network was taught, which takes {FEWEST_TO_TEACH} samples to learn from, not {samples}."
+    return None
+
+
+def plans(recipe: Recipe, trials: Trials, pipeline: Pipeline) -> Iterator[Plan]:
+    """After the plans without training, whose best format is used."""
+    reason = reason_against(recipe, pipeline)
+    if reason is not None:
+        trials.notes.append(reason)
+        return
+    search = _Bisection(recipe, trials, pipeline)
+    yield from search.plans()
+    trials.notes.append(search.story())
+
+
+@dataclass
+class _Bisection:
+    recipe: Recipe
+    trials: Trials
+    pipeline: Pipeline
+    enough: float = 1.0  #: the smallest share that kept the limit
+    too_little: float = 0.0  #: the largest one that did not
+    looks: int = 0
+    taught: int = 0
+    missed: list[tuple[float, float]] = field(default_factory=list)  #: loss after learning, and the share
+    left: float = USUALLY_LEFT  #: of a loss, after the last training
+    stopped: str = ""
+
+    def plans(self) -> Iterator[Plan]:
+        format_step, gained = best_format(self.trials)
+        tail = [] if format_step is None else [format_step]
+        *usual, longer = shares(self.recipe.budget.minutes)
+        for minutes in usual:
+            yield from self._one(minutes, tail, gained)
+            if self.stopped:
+                break
+        yield from self._last(longer, tail, gained)
+        self.stopped = self.stopped or "the budget was meant for no more"
+
+    def _one(self, minutes: float, tail: Plan, gained: float) -> Iterator[Plan]:
+        """One training, after as many looks as it takes to find a network that is worth it."""
+        while not self.stopped:
+            share = self._next_share()
+            if share is None or self.looks >= MOST_LOOKS:
+                self.stopped = "shares of the network nearer to each other could not be told apart"
+                return
+            yield from self._look(share)
+            smaller = self.pipeline.came_of([SimplifyGraph(), self._take(share)])
+            if self.stopped or smaller is None:
+                return
+            if self._is_hopeless(smaller):
+                self.too_little = share
+            elif self.trials.gained(smaller) * gained <= self._best_gain:
+                self.enough = share
+            else:
+                yield from self._teach(share, smaller, minutes, tail)
+                return
+
+    def _look(self, share: float) -> Iterator[Plan]:
+        self.looks += 1
+        plan = [SimplifyGraph(), self._take(share)]
+        yield plan
+        smaller = self.pipeline.came_of(plan)
+        if smaller is None:
+            self.stopped = "the budget was nearly spent"
+        elif not any(isinstance(step, PruneChannels) for step in smaller.steps):
+            self.stopped = "no channel could leave"
+
+    def _teach(self, share: float, smaller: Candidate, minutes: float, tail: Plan) -> Iterator[Plan]:
+        plan = [SimplifyGraph(), self._take(share), Distill(minutes=minutes), *tail]
+        if self.pipeline.came_of(plan) is None and not self._can_afford(plan[2:]):
+            self.stopped = "the budget was nearly spent"
+            return
+        yield plan
+        after, end = self.pipeline.came_of(plan[:3]), self.pipeline.came_of(plan)
+        if after is None or end is None:
+            self.stopped = "the budget was nearly spent"
+            return
+        self.taught += 1
+        self.left = min(_lost(after) / max(_lost(smaller), 1e-6), 1.0)
+        if self.trials.excess(end) is None:
+            self.enough = min(self.enough, share)
+        else:
+            self.too_little = max(self.too_little, share)
+            self.missed.append((_lost(end), share))
+
+    def _last(self, minutes: float, tail: Plan, gained: float) -> Iterator[Plan]:
+        """A longer training: of what missed the limit by least, if that may mend it; else of a new one."""
+        near = [(lost, share) for lost, share in self.missed if lost <= HOPELESS * self._limit and share < self.enough]
+        if not near:
+            yield from self._one(minutes, tail, gained)
+            return
+        share = min(near)[1]
+        smaller = self.pipeline.came_of([SimplifyGraph(), self._take(share)])
+        if smaller is not None:
+            yield from self._teach(share, smaller, minutes, tail)
+
+    # ── how much ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _next_share(self) -> float | None:
+        """Of the run time, or of the weights, that may be left; None where that is known well enough."""
+        if self.enough == 1 and not self.too_little:
+            limit = self.recipe.limits.accuracy_drop or 0.0
+            return next(share for least, share in FIRST_SHARES if limit >= least)
+        if self.too_little > AS_GOOD_AS_FOUND * self.enough:
+            return None
+        between = math.sqrt(self.enough * self.too_little) if self.too_little else BOLDER * self.enough
+        return round(between, 3)
+
+    def _take(self, share: float) -> Step:
+        """Another way to make a network cheaper belongs here."""
+        if self.trials.minimize is Minimize.LATENCY:
+            return PruneChannels(time_share=share)
+        return PruneChannels(ratio=round(1 - math.sqrt(share), 3))
+
+    # ── is it worth it ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _limit(self) -> float:
+        return max(self.recipe.limits.accuracy_drop or 0.0, 0.002)
+
+    @property
+    def _best_gain(self) -> float:
+        return max((self.trials.gained(one) for one in self.trials.ranked()[:1]), default=1.0)
+
+    def _is_hopeless(self, smaller: Candidate) -> bool:
+        return self.left * _lost(smaller) > HOPELESS * self._limit
+
+    def _can_afford(self, steps: Plan) -> bool:
+        """By what such steps have cost so far."""
+        seconds = 0.0
+        for step in steps:
+            known = self.pipeline.costs.get(type(step), OVERHEAD_SECONDS)
+            training = isinstance(step, Learning) and step.minutes
+            seconds += 60 * step.minutes + OVERHEAD_SECONDS if training else known
+        return self.pipeline.clock.allows(seconds)
+
+    def story(self) -> str:
+        tried = f"Of {self.looks} smaller network{'s' * (self.looks != 1)} {self.taught or 'none'} "
+        kept = f"; {self.enough:.0%} of the {self._whose} was enough to keep the limit" if self.enough < 1 else ""
+        short = f"; {self.too_little:.0%} was too little" if self.too_little else ""
+        was = "was" if self.taught <= 1 else "were"
+        return f"{tried}{was} taught{kept}{short}. The search ended there, since {self.stopped}."
+
+    @property
+    def _whose(self) -> str:
+        return "run time" if self.trials.minimize is Minimize.LATENCY else "weights"
+
+
+def best_format(trials: Trials) -> tuple[Step | None, float]:
+    """The format that gained most inside the limit, for other weights; and how much it gained over none."""
+    plain = max((trials.gained(one) for one in trials.ranked() if not _is_converted(one)), default=1.0)
+    best = next((one for one in trials.ranked() if _is_converted(one)), None)
+    gained = trials.gained(best) / max(plain, 1.0) if best else 1.0
+    if best is None or gained < PAYS:
+        return None, 1.0
+    step = best.steps[-1]
+    if isinstance(step, QuantizeStatic):
+        names = ("activations", "weight_range", "weight_scales", "layout", "samples")
+        step = QuantizeStatic.model_validate({name: getattr(step, name) for name in names})
+    elif isinstance(step, FORMATS):
+        step = step.model_copy(update={"keep_float": ()})
+    return step, gained
+
+
+def _is_converted(candidate: Candidate) -> bool:
+    return any(isinstance(step, FORMATS) for step in candidate.steps)
+
+
+def _lost(candidate: Candidate) -> float:
+    drop = candidate.comparison.accuracy_drop
+    return max(drop.value, 0.0) if drop else 0.0

@@ -1,0 +1,163 @@
+"""How much a goal takes from a network, told by what became of the networks before: nothing is measured here."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from engine import deeper
+from engine.pipeline.plan import Pipeline
+from engine.pipeline.trials import Candidate, Trials
+from engine.recipe import (
+    Budget,
+    Distill,
+    Goal,
+    Limits,
+    Minimize,
+    PruneChannels,
+    QuantizeStatic,
+    Recipe,
+    SimplifyGraph,
+    Step,
+)
+from tests.engine.pipeline.candidates import candidate, table
+
+
+@dataclass
+class Workshop:
+    """Carries plans out in no time: what a share of the network loses, before and after it has learned, is a rule."""
+
+    trials: Trials
+    needed: float  #: the smallest share of the network that keeps the limit of a point
+    taken: dict[tuple[Step, ...], Candidate] = field(default_factory=dict)
+    costs: dict[type[Step], float] = field(default_factory=dict)
+    calibration: Sequence[int] = field(default_factory=lambda: _Samples(2000))
+    left_seconds: float = 1000.0
+    harm: float = 8.0
+
+    @property
+    def clock(self) -> Any:
+        return SimpleNamespace(allows=lambda seconds: seconds <= self.left_seconds)
+
+    def came_of(self, plan: Sequence[Step]) -> Candidate | None:
+        return self.taken.get(tuple(plan))
+
+    def run(self, plan: Sequence[Step]) -> None:
+        for length in range(1, len(plan) + 1):
+            prefix = tuple(plan[:length])
+            if prefix not in self.taken:
+                self.taken[prefix] = self._made(prefix)
+                self.trials.add(self.taken[prefix])
+
+    def _made(self, steps: tuple[Step, ...]) -> Candidate:
+        share = next((_share(step) for step in steps if isinstance(step, PruneChannels)), 1.0)
+        learned = any(isinstance(step, Distill) for step in steps)
+        drop = 0.01 * (self.needed / share) ** 2 * (1 if learned or share == 1 else self.harm)
+        return candidate(self.trials.next_id(), 1 / share, drop, steps=steps)
+
+
+class _Samples(Sequence[int]):
+    synthetic = False
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: object) -> Any:
+        raise IndexError
+
+
+def _share(step: PruneChannels) -> float:
+    return step.time_share or (1 - step.ratio) ** 2
+
+
+def searched(
+    needed: float, *, minimize: Minimize = Minimize.LATENCY, minutes: float = 20.0, samples: int = 2000
+) -> tuple[Trials, list[list[Step]]]:
+    trials, _ = table(minimize=minimize)
+    recipe = Recipe(goal=Goal(minimize=minimize), limits=Limits(accuracy_drop=0.01), budget=Budget(minutes=minutes))
+    shop = Workshop(trials, needed, calibration=_Samples(samples))
+    return trials, list(_carried_out(deeper.plans(recipe, trials, cast("Pipeline", shop)), shop))
+
+
+def _carried_out(plans: Iterator[Sequence[Step]], shop: Workshop) -> Iterator[list[Step]]:
+    for plan in plans:
+        shop.run(plan)
+        yield list(plan)
+
+
+def trained(plans: list[list[Step]]) -> list[float]:
+    """Shares of the networks that learned."""
+    return [_share(step) for plan in plans for step in plan if isinstance(step, PruneChannels) and len(plan) > 2]
+
+
+@pytest.mark.parametrize("needed", [0.2, 0.4, 0.6])
+def test_it_comes_near_to_the_smallest_network_that_keeps_the_limit(needed: float) -> None:
+    trials, plans = searched(needed)
+    inside = [one for one in trials.ranked() if any(isinstance(step, Distill) for step in one.steps)]
+    assert needed <= min(_share(step) for step in inside[0].steps if isinstance(step, PruneChannels)) < 1.5 * needed
+    assert len(trained(plans)) <= 4
+    assert "was enough to keep the limit" in trials.notes[0]
+
+
+def test_a_network_that_no_training_would_mend_is_not_taught() -> None:
+    trials, plans = searched(0.99)
+    looked = [plan for plan in plans if len(plan) == 2]
+    assert len(looked) > len(set(trained(plans))), "the smallest one was only looked at"
+    assert min(trained(plans)) > 0.45
+    assert "too little" in trials.notes[0]
+
+
+def test_a_smaller_file_is_found_by_a_ratio() -> None:
+    _, plans = searched(0.4, minimize=Minimize.SIZE)
+    steps = [step for plan in plans for step in plan if isinstance(step, PruneChannels)]
+    assert steps and all(step.time_share is None for step in steps)
+
+
+def test_the_format_that_paid_is_taken_on_the_smaller_network() -> None:
+    trials, _ = table(candidate("t01", 1.0, steps=(SimplifyGraph(),)))
+    fixed = QuantizeStatic(activations="unsigned", weight_range="reduced", calibration="mse", keep_float=("conv1",))
+    trials.add(candidate("t02", 1.5, steps=(SimplifyGraph(), fixed)))
+    step, gained = deeper.best_format(trials)
+    assert isinstance(step, QuantizeStatic) and gained == pytest.approx(1.5)
+    assert step.activations == "unsigned" and step.keep_float == () and step.calibration == "auto"
+
+
+def test_a_format_that_did_not_pay_is_left_out() -> None:
+    trials, _ = table(candidate("t01", 1.5, steps=(SimplifyGraph(),)))
+    trials.add(candidate("t02", 1.52, steps=(SimplifyGraph(), QuantizeStatic())))
+    assert deeper.best_format(trials) == (None, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "samples", "why"),
+    [(1, 2000, "budget of more than 2 minutes"), (20, 300, "takes 500 samples to learn from, not 300")],
+)
+def test_why_nothing_is_taught_is_said(minutes: float, samples: int, why: str) -> None:
+    trials, plans = searched(0.4, minutes=minutes, samples=samples)
+    assert plans == [] and why in trials.notes[0]
+
+
+def test_without_a_limit_nothing_is_taken_away() -> None:
+    trials, _ = table(limit=None)
+    shop = Workshop(trials, 0.4)
+    assert list(deeper.plans(trials.recipe, trials, cast("Pipeline", shop))) == []
+    assert "set limits.accuracy_drop" in trials.notes[0]
+
+
+def test_another_attempt_asks_for_the_same_steps() -> None:
+    _, first = searched(0.3)
+    _, second = searched(0.3)
+    assert first == second
+
+
+def test_a_training_that_the_budget_cannot_pay_is_not_begun() -> None:
+    trials, _ = table()
+    recipe = Recipe(goal=Goal(), limits=Limits(accuracy_drop=0.01), budget=Budget(minutes=20))
+    shop = Workshop(trials, 0.3, left_seconds=60)
+    plans = list(_carried_out(deeper.plans(recipe, trials, cast("Pipeline", shop)), shop))
+    assert trained(plans) == [] and "the budget was nearly spent" in trials.notes[0]
