@@ -1,6 +1,7 @@
 """Is this job worth a worker's time? Everything that the summaries of the files can answer is answered at submit.
 
     model       exists, is inspected and accepted, and at least one explicit step fits it
+    others      models named beside it exist, are accepted, and have the same inputs and outputs
     data        exist, are accepted, hold one array per input of the right type and shape, and labels if the metric asks
     target      some worker serves its queue
 
@@ -16,6 +17,7 @@ from app.errors import Fault, Kind, Problem
 from app.ids import is_id
 from app.presence import is_alive
 from app.settings import Settings
+from engine.interface import difference
 from engine.recipe import Data, Device, JobRequest, Metric
 from engine.report import ArrayInfo, DatasetSummary, ModelSummary, StepFit, TensorInfo
 
@@ -28,8 +30,10 @@ CASTS = {"float": "f", "int": "i", "uint": "i", "bool": "b", "str": "U", "string
 
 def check(session: Session, request: JobRequest, settings: Settings) -> None:
     """Raise the first Problem found. The files' rows stay locked, so that none is deleted before the job is written."""
-    model = ModelSummary.model_validate(_model(session, request.model).summary)
+    model = _model(session, request.model, "/model")
     _check_steps(request, model.steps)
+    for pointer, file_id in request.other_models().items():
+        _check_other(model, _model(session, file_id, pointer), file_id, pointer)
     if request.data is not None:
         _check_data(session, request.data, request.metric, model)
     elif request.metric in METRICS_WITH_LABELS:
@@ -45,14 +49,21 @@ def files_named(request: JobRequest) -> list[str]:
     data = request.data
     return [
         request.model,
+        *request.other_models().values(),
         *([data.calibration] if data else []),
         *([data.evaluation] if data and data.evaluation else []),
     ]
 
 
-def _model(session: Session, file_id: str) -> File:
+def _model(session: Session, file_id: str, pointer: str) -> ModelSummary:
     kinds = (errors.MODEL_NOT_FOUND, errors.MODEL_NOT_READY, errors.MODEL_REJECTED)
-    return _ready_file(session, file_id, "model", "/model", kinds)
+    return ModelSummary.model_validate(_ready_file(session, file_id, "model", pointer, kinds).summary)
+
+
+def _check_other(model: ModelSummary, other: ModelSummary, file_id: str, pointer: str) -> None:
+    if what := difference(model, other):
+        detail = f"{file_id} cannot stand in for the first model: {what}."
+        raise Problem(errors.INTERFACE_DIFFERS, detail, [Fault(pointer, what)])
 
 
 def _dataset(session: Session, file_id: str, pointer: str) -> DatasetSummary:

@@ -102,6 +102,12 @@ MODEL_NOT_READY = Kind(409, "model_not_ready", "The model is still being inspect
 DATASET_NOT_READY = Kind(
     409, "dataset_not_ready", "The data set is still being inspected", "Send the job again shortly."
 )
+INTERFACE_DIFFERS = Kind(
+    422,
+    "interface_differs",
+    "The models cannot stand in for each other",
+    "Export both with the same names, types and shapes of inputs and outputs.",
+)
 STEP_DOES_NOT_APPLY = Kind(422, "step_does_not_apply", "No step fits this model", "See `steps` of GET /v1/models/{id}.")
 DATASET_NAMES = Kind(422, "dataset_names", "An input has no array", "Name the arrays as the model's inputs.")
 DATASET_DTYPE = Kind(422, "dataset_dtype", "An array is of another type", "Convert it with astype() and save it again.")

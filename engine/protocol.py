@@ -52,12 +52,19 @@ class Confinement(Message):
     seccomp: bool = True
 
 
+class OtherModel(Message):
+    path: str
+    name: str  #: for people
+
+
 class EngineRequest(Message):
     """All that the engine needs; paths are relative to the attempt's folder."""
 
     work: Work
     recipe: Recipe | None = None
     model: str | None = None
+    model_name: str = Field("the original", description="For people.")
+    others: dict[str, OtherModel] = Field({}, description="Models that the recipe names, by what it calls them.")
     calibration: str | None = None
     evaluation: str | None = None
     labels: str | None = None

@@ -1,6 +1,6 @@
 """The whole public grammar on one page: what a user may ask of Strop.
 
-    JobRequest = model + data + target + (steps | goal) + limits + budget + seed
+    JobRequest = model + data + target + (steps | goal | compare | analyze) + limits + budget + seed
 
 The discriminated union `Step` is the registry: the API's schema, the catalogue and the engine's table of techniques
 (`engine.steps.STEPS`) all follow from it. Everything is frozen, every option has a unit and bounds, and no value a user
@@ -57,10 +57,23 @@ class Calibration(StrEnum):
 
 
 Auto = Literal["auto"]
+FIT_ROUNDING = "Round weights up or down so that their errors cancel in each layer's output."
 KeepFloat = Annotated[
     tuple[Annotated[str, Field(max_length=1000, pattern=PRINTABLE)], ...],
     Field(max_length=10_000, description="Operator types, or names of nodes or their outputs, that stay in float."),
 ]
+
+
+ModelId = Annotated[
+    str, Field(max_length=1000, pattern=PRINTABLE, description="An uploaded model.", examples=["mdl_0123456789abcdef"])
+]
+
+
+class UseModel(Grammar):
+    """Go on with another uploaded model in the original's place, verified and measured like a result."""
+
+    kind: Literal["use_model"] = "use_model"
+    model: ModelId
 
 
 class SimplifyGraph(Grammar):
@@ -274,7 +287,8 @@ Step = Annotated[
     | ReplaceLayers
     | PruneWeights
     | Distill
-    | QuantizeAwareTraining,
+    | QuantizeAwareTraining
+    | UseModel,
     Field(discriminator="kind"),
 ]
 
@@ -350,10 +364,14 @@ class Target(Grammar):
 
 
 class Recipe(Grammar):
-    """What to do, apart from the files: either steps in their order, or a goal."""
+    """What to do, apart from the files: steps in their order, a goal, models to compare with, or just a look."""
 
     steps: list[Step] | None = Field(None, min_length=1, max_length=32, description="Steps to take, in order.")
     goal: Goal | None = Field(None, description="Let Strop find the steps.")
+    compare: list[ModelId] | None = Field(
+        None, min_length=1, max_length=7, description="Measure these models beside the first; nothing is changed."
+    )
+    analyze: Literal[True] | None = Field(None, description="Measure and explain the model as it is; nothing else.")
     limits: Limits = Field(default_factory=Limits, description="What may not be crossed.")
     budget: Budget = Field(default_factory=Budget, description="What the job may cost.")
     target: Target = Field(default_factory=Target, description="Where the model will be served.")
@@ -361,10 +379,15 @@ class Recipe(Grammar):
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random choice.")
 
     @model_validator(mode="after")
-    def _either_steps_or_goal(self) -> Self:
-        if (self.steps is None) == (self.goal is None):
-            raise ValueError("give either steps or a goal, not both and not neither")
+    def _one_thing(self) -> Self:
+        if [self.steps, self.goal, self.compare, self.analyze].count(None) != 3:
+            raise ValueError("give either steps or a goal, or compare, or analyze: one of them")
         return self
+
+    @property
+    def is_optimization(self) -> bool:
+        """Whether a better file is looked for."""
+        return self.steps is not None or self.goal is not None
 
 
 class JobRequest(Recipe):
@@ -373,6 +396,12 @@ class JobRequest(Recipe):
     model: str = Field(description="The uploaded model.", examples=["mdl_0123456789abcdef"])
     data: Data | None = Field(None, description="Uploaded samples; without them inputs are made up.")
     name: str | None = Field(None, max_length=200, pattern=PRINTABLE, description="A name for people.")
+
+    def other_models(self) -> dict[str, str]:
+        """Ids of the models that are named beside the first, by where in the request, as a JSON pointer."""
+        compared = {f"/compare/{index}": model for index, model in enumerate(self.compare or [])}
+        steps = enumerate(self.steps or [])
+        return compared | {f"/steps/{index}/model": step.model for index, step in steps if isinstance(step, UseModel)}
 
     def recipe(self) -> Recipe:
         """The part of the request that the engine reads."""

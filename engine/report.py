@@ -146,6 +146,7 @@ class TrialState(StrEnum):
     KEPT = "kept"  #: better than what was there, and inside the limits
     DOMINATED = "dominated"  #: valid, but another trial is better
     REJECTED = "rejected"  #: outside a limit, or not faster
+    COMPARED = "compared"  #: measured beside the others; nothing was to be chosen
     SCREENED = "screened"  #: looked at quickly; another format of the same step went on
     SKIPPED = "skipped"  #: the step had nothing to do
     FAILED = "failed"  #: the step or its file broke; rolled back
@@ -323,6 +324,8 @@ class Environment(Part):
 class Outcome(StrEnum):
     IMPROVED = "improved"
     NO_IMPROVEMENT = "no_improvement"
+    COMPARED = "compared"  #: models were measured side by side; nothing was to be improved
+    ANALYZED = "analyzed"  #: the model was measured and explained as it is
 
 
 class Verdict(Part):
@@ -342,6 +345,7 @@ class Report(Part):
     created_at: str = Field(description="RFC 3339, UTC.")
     verdict: Verdict
     recipe: Recipe
+    name: str = Field("the original", description="What the user calls the model.")
     reproduce: list[Step] = Field(description="The steps, with fixed options, that make the offered file again.")
     model: ModelSummary
     baseline: Figures

@@ -22,6 +22,7 @@ from engine.recipe import (
     Recipe,
     SimplifyGraph,
     Step,
+    UseModel,
 )
 
 Plan = Sequence[Step]
@@ -31,9 +32,12 @@ SMALLER: list[Step] = [QuantizeWeights(bits=8), QuantizeWeights(bits=4), Convert
 
 
 def plans(recipe: Recipe, trials: Trials) -> Iterator[Plan]:
-    """Explicit steps are one plan."""
+    """Explicit steps are one plan; each model to compare with is one; an analysis has none."""
     if recipe.steps is not None:
         yield recipe.steps
+        return
+    if recipe.goal is None:
+        yield from ([UseModel(model=model)] for model in recipe.compare or [])
         return
     yield [SimplifyGraph()]
     yield [SimplifyGraph(), QuantizeStatic()]
@@ -49,8 +53,10 @@ def outline(recipe: Recipe) -> list[Step]:
     """The steps that are likely to be taken, to tell how long the job will be."""
     if recipe.steps is not None:
         return list(recipe.steps)
-    minimize = recipe.goal.minimize if recipe.goal else Minimize.LATENCY
-    return [SimplifyGraph(), QuantizeStatic(), QuantizeDynamic(), QuantizeStatic(mixed=False), *_smaller(minimize)]
+    if recipe.goal is None:
+        return [UseModel(model=model) for model in recipe.compare or []]
+    smaller = _smaller(recipe.goal.minimize)
+    return [SimplifyGraph(), QuantizeStatic(), QuantizeDynamic(), QuantizeStatic(mixed=False), *smaller]
 
 
 def _smaller(minimize: Minimize) -> list[Step]:

@@ -89,6 +89,41 @@ class Strop:
         )
         return self.submit(model, what, data=data, evaluation=evaluation, labels=labels, name=name)
 
+    def compare(
+        self,
+        models: Sequence[ModelLike],
+        *,
+        data: DataLike | None = None,
+        evaluation: DataLike | None = None,
+        labels: str | None = None,
+        minutes: float | None = None,
+        threads: int = 1,
+        batch_size: int = 1,
+        metric: str | None = None,
+        name: str | None = None,
+    ) -> Job:
+        """Measure models side by side, against the first; nothing is changed, and none is called better."""
+        first, *others = models
+        if not others:
+            raise ValueError("give two models or more")
+        ids = [self._model_id(model) for model in others]
+        what = recipe(compare=ids, minutes=minutes, threads=threads, batch_size=batch_size, metric=metric)
+        return self.submit(first, what, data=data, evaluation=evaluation, labels=labels, name=name)
+
+    def analyze(
+        self,
+        model: ModelLike,
+        *,
+        data: DataLike | None = None,
+        minutes: float | None = None,
+        threads: int = 1,
+        batch_size: int = 1,
+        name: str | None = None,
+    ) -> Job:
+        """Measure and explain a model as it is: where its time goes, its activations, and which steps may help."""
+        what = recipe(analyze=True, minutes=minutes, threads=threads, batch_size=batch_size)
+        return self.submit(model, what, data=data, name=name)
+
     def submit(
         self,
         model: ModelLike,
@@ -104,7 +139,7 @@ class Strop:
             raise ValueError("evaluation and labels need data")
         if not all(map(_is_uploaded, (model, data, evaluation))):
             self.check(recipe)
-        request = {**recipe, "model": self._model_id(model)}
+        request = {**self._with_uploads(recipe), "model": self._model_id(model)}
         if data is not None:
             sources = {"calibration": data, "evaluation": evaluation}
             ids = {part: self._dataset_id(source) for part, source in sources.items() if source is not None}
@@ -180,6 +215,19 @@ class Strop:
         if isinstance(model, FileBody):
             return model.id
         return str(model) if _is_uploaded(model) else self.upload_model(model).id
+
+    def _with_uploads(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """The recipe with an id for each path of a model that it names."""
+        what = dict(recipe)
+        if what.get("compare") is not None:
+            what["compare"] = [self._model_id(model) for model in what["compare"]]
+        if what.get("steps") is not None:
+            what["steps"] = [self._with_upload(step) for step in what["steps"]]
+        return what
+
+    def _with_upload(self, step: Any) -> Any:
+        uses = isinstance(step, Mapping) and step.get("kind") == "use_model"
+        return {**step, "model": self._model_id(step["model"])} if uses else step
 
     def _dataset_id(self, data: DataLike) -> str:
         if isinstance(data, FileBody):

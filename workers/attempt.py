@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import select
+
 from app.database import Database, File
-from engine.protocol import Confinement, EngineRequest, Work
+from engine.protocol import MODEL, Confinement, EngineRequest, OtherModel, Work
 from engine.recipe import JobRequest
 from workers import problems
 from workers.claim import Claim
@@ -45,7 +47,7 @@ def prepare(workplace: Workplace, taken: Claim, folder: Path) -> EngineRequest:
     """Put the inputs and the request into the folder. Raises Unprepared, OSError or what the storage raises."""
     (folder / "inputs").mkdir()
     (folder / "work").mkdir()
-    request = _inspection(taken) if taken.work is not Work.OPTIMIZE else _optimization(taken)
+    request = _inspection(taken) if taken.work is not Work.OPTIMIZE else _optimization(workplace.database, taken)
     for name, file_id in _inputs(taken).items():
         _fetch(workplace, file_id, folder / "inputs" / name, original=taken.work is not Work.OPTIMIZE)
     request = request.model_copy(
@@ -76,12 +78,18 @@ def _inputs(taken: Claim) -> dict[str, str]:
     if taken.work is not Work.OPTIMIZE:
         return {"upload": taken.file_id or ""}
     request = JobRequest.model_validate(taken.request)
-    inputs = {"model.onnx": request.model}
+    inputs = {MODEL: request.model, **{name: file_id for file_id, name in _others(request).items()}}
     if request.data:
         inputs["calibration.npz"] = request.data.calibration
         if request.data.evaluation:
             inputs["evaluation.npz"] = request.data.evaluation
     return inputs
+
+
+def _others(request: JobRequest) -> dict[str, str]:
+    """Id of each model that is named beside the first → its name in the folder."""
+    ids = dict.fromkeys(request.other_models().values())
+    return {file_id: f"other-{number}.onnx" for number, file_id in enumerate(ids, start=1)}
 
 
 def _inspection(taken: Claim) -> EngineRequest:
@@ -93,18 +101,31 @@ def _inspection(taken: Claim) -> EngineRequest:
     )
 
 
-def _optimization(taken: Claim) -> EngineRequest:
+def _optimization(database: Database, taken: Claim) -> EngineRequest:
     request = JobRequest.model_validate(taken.request)
-    data = request.data
+    data, others = request.data, _others(request)
+    names = _names(database, [request.model, *others])
     return EngineRequest(
         work=Work.OPTIMIZE,
         recipe=request.recipe(),
-        model="inputs/model.onnx",
+        model=f"inputs/{MODEL}",
+        model_name=names.get(request.model, request.model),
+        others={
+            file_id: OtherModel(path=f"inputs/{name}", name=names.get(file_id, file_id))
+            for file_id, name in others.items()
+        },
         calibration="inputs/calibration.npz" if data else None,
         evaluation="inputs/evaluation.npz" if data and data.evaluation else None,
         labels=data.labels if data else None,
         seconds_left=_seconds_left(taken),
     )
+
+
+def _names(database: Database, file_ids: list[str]) -> dict[str, str]:
+    """What the users called these files."""
+    with database.read() as session:
+        rows = session.execute(select(File.id, File.name).where(File.id.in_(file_ids)))
+        return {row.id: row.name for row in rows if row.name}
 
 
 def _confinement(workplace: Workplace, wall_seconds: float) -> Confinement:

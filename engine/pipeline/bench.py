@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine import beside
 from engine.data import Feeds, Samples
-from engine.errors import ModelRejected, StepFailed, shown
-from engine.graph import load
+from engine.errors import ModelRejected, StepFailed
+from engine.graph import load_structure
+from engine.interface import difference
 from engine.measure import accuracy, latency, memory
 from engine.measure.accuracy import AccuracyComparison, Outputs
 from engine.measure.complexity import count
@@ -20,7 +22,7 @@ from engine.measure.latency import LatencyComparison
 from engine.measure.lock import HostLock
 from engine.pipeline.material import some
 from engine.recipe import Recipe
-from engine.report import Figures, Interval, TensorInfo
+from engine.report import Figures, Interval
 from engine.signature import Signature
 
 QUICK_ROUNDS = 40  #: enough to choose by, unless they take too long
@@ -100,7 +102,7 @@ class Bench:
 
     def quality(self, path: Path, *, emulate: bool = False) -> AccuracyComparison:
         """How right the file is. Raises an EngineError where it does not load, run or keep its interface."""
-        check_interface(self.signature, Signature.of(load(path)))
+        check_interface(self.signature, Signature.of(load_structure(path)))
         folder, target = self.folder / "outputs", self.recipe.target
         try:
             outputs = accuracy.run_outputs(path, self.samples, target, folder, lock=self.lock, emulate=emulate)
@@ -136,9 +138,9 @@ class Bench:
 
 def size_up(path: Path, feeds: Feeds) -> Figures:
     """What is known of a file without running it; the cost of one run on these inputs."""
-    complexity = count(load(path), sizes={name: array.shape for name, array in feeds.items()})
+    complexity = count(load_structure(path), sizes={name: array.shape for name, array in feeds.items()})
     return Figures(
-        size_bytes=path.stat().st_size,
+        size_bytes=beside.size_bytes(path),
         parameters=complexity.parameters,
         macs=complexity.macs,
         bytes_moved=complexity.bytes_moved,
@@ -146,23 +148,7 @@ def size_up(path: Path, feeds: Feeds) -> Figures:
 
 
 def check_interface(before: Signature, after: Signature) -> None:
-    """Inputs and outputs keep name, order, type and rank, and every size that was fixed. Raises StepFailed."""
-    for what, old, new in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
-        if [tensor.name for tensor in old] != [tensor.name for tensor in new]:
-            raise _interface_changed(f"its {what}s are {', '.join(shown(tensor.name) for tensor in new)}")
-        for one, other in zip(old, new, strict=True):
-            if one.dtype != other.dtype or not _same_shape(one, other):
-                raise _interface_changed(f"{what} {shown(one.name)} became {other.dtype} {other.shape}")
-
-
-def _same_shape(before: TensorInfo, after: TensorInfo) -> bool:
-    if before.shape is None or after.shape is None:
-        return True
-    pairs = zip(before.shape, after.shape, strict=False)
-    sizes_agree = all(old == new or not (isinstance(old, int) and isinstance(new, int)) for old, new in pairs)
-    return len(before.shape) == len(after.shape) and sizes_agree
-
-
-def _interface_changed(what: str) -> StepFailed:
-    detail = f"The file cannot stand in for the original: {what}."
-    return StepFailed("interface_changed", detail, "This file is left out; nothing needs to be done.")
+    """Raises StepFailed where the file could not stand in for the original."""
+    if what := difference(before, after):
+        detail = f"The file cannot stand in for the original: {what}."
+        raise StepFailed("interface_changed", detail, "This file is left out; nothing needs to be done.")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine import beside
 from engine.pipeline.trials import Trials
 from engine.protocol import CANDIDATES, MODEL, REPORT_HTML, REPORT_JSON, REPORT_TEXT, Checkpoint
 from engine.render.html import render_html
@@ -39,7 +40,12 @@ class Checkpoints:
 
 
 def offered(trials: Trials) -> list[str]:
-    """Ids of the candidates on the front whose files may be downloaded, the chosen one among them."""
+    """Ids of the candidates on the front whose files may be downloaded, the chosen one among them.
+
+    Models that were only compared are the user's own.
+    """
+    if not trials.recipe.is_optimization:
+        return []
     ids = trials.front() | ({trials.chosen} if trials.chosen else set())
     there = [name for name in ids if trials.candidates[name].path.exists()]
     by_gain = sorted(there, key=lambda name: (name == trials.chosen, trials.gained(trials.candidates[name])))
@@ -48,9 +54,10 @@ def offered(trials: Trials) -> list[str]:
 
 def _fill(folder: Path, report: Report, trials: Trials) -> None:
     chosen = trials.candidates[trials.chosen] if trials.chosen else trials.original
-    shutil.copyfile(chosen.path, folder / MODEL)
+    beside.publish(chosen.path, folder / MODEL, chosen.sha256)
     for name in offered(trials):
-        shutil.copyfile(trials.candidates[name].path, folder / CANDIDATES / f"{name}.onnx")
+        candidate = trials.candidates[name]
+        beside.publish(candidate.path, folder / CANDIDATES / f"{name}.onnx", candidate.sha256)
     (folder / REPORT_JSON).write_text(report.model_dump_json(indent=1), encoding="utf-8")
     (folder / REPORT_HTML).write_text(render_html(report), encoding="utf-8", errors="replace")
     (folder / REPORT_TEXT).write_text(render_text(report), encoding="utf-8", errors="replace")

@@ -7,11 +7,22 @@ from engine.explain import findings
 from engine.measure.session import PROVIDERS
 from engine.pipeline.checkpoint import offered
 from engine.pipeline.final import Final
+from engine.pipeline.neutral import analyzed, compared
 from engine.pipeline.start import Start
 from engine.pipeline.trials import Candidate, Trials
 from engine.pipeline.verdict import verdict
 from engine.recipe import Recipe
-from engine.report import ActivationLayer, Comparison, Environment, LatencySeries, Profile, Report, Trial
+from engine.report import (
+    ActivationLayer,
+    Comparison,
+    Environment,
+    Interval,
+    LatencySeries,
+    Profile,
+    Report,
+    Trial,
+    Verdict,
+)
 
 
 @dataclass
@@ -30,11 +41,12 @@ class Evidence:
         chosen = self.trials.candidates[self.trials.chosen] if self.trials.chosen else None
         offer = chosen or self.trials.original
         noise_floor = self.final.noise_floor if self.final else self.start.bench.noise_floor
-        judged = verdict(self.trials, noise_floor, complete=self.final is not None, out_of_time=self.out_of_time)
+        judged = self._verdict(noise_floor)
         report = Report(
             created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             verdict=judged,
             recipe=self.recipe,
+            name=self.start.name,
             reproduce=list(offer.steps),
             model=self.start.summary,
             baseline=self.trials.original.figures,
@@ -50,6 +62,15 @@ class Evidence:
             elapsed_seconds=round(elapsed_seconds, 2),
         )
         return report.model_copy(update={"findings": findings(report)})
+
+    def _verdict(self, noise_floor: Interval | None) -> Verdict:
+        complete = self.final is not None
+        if self.recipe.compare:
+            return compared(self.trials, self.start.name, noise_floor, complete=complete)
+        if self.recipe.analyze:
+            figures = self.trials.original.figures
+            return analyzed(self.start.summary, figures, self.profile_before, self.start.name, complete=complete)
+        return verdict(self.trials, noise_floor, complete=complete, out_of_time=self.out_of_time)
 
     def _series(self) -> list[LatencySeries]:
         """Raw samples of the offered file; where none is offered, of the one that came closest."""

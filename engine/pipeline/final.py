@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine import goal
+from engine import beside, goal
 from engine.errors import EngineError
 from engine.measure import latency
 from engine.measure.latency import LatencyComparison
@@ -59,7 +59,7 @@ def _wanted_seconds(run_ms: float, files: int) -> float:
 def decide(bench: Bench, trials: Trials, left_seconds: float) -> Final:
     """Measure for as long as there is time, write the better figures into the table, and choose."""
     finalists = _finalists(bench, trials)
-    if not finalists:
+    if not finalists and trials.recipe.analyze is None:
         return Final(None, bench.noise_floor, {})
     measured = _measure(bench, [bench.original, *(finalist.path for finalist in finalists)], left_seconds)
     against_itself, *comparisons = measured
@@ -69,17 +69,23 @@ def decide(bench: Bench, trials: Trials, left_seconds: float) -> Final:
     bench.baseline, trials.original = baseline, replace(trials.original, figures=baseline)
     for finalist, comparison in zip(finalists, comparisons, strict=True):
         _refine(bench, trials, finalist, comparison)
-    trials.chosen = _choice(trials, [finalist.id for finalist in finalists], against_itself.speedup)
+    if trials.recipe.is_optimization:
+        trials.chosen = _choice(trials, [finalist.id for finalist in finalists], against_itself.speedup)
     _emulate(bench, trials)
     series = {one.id: comparison.series for one, comparison in zip(finalists, comparisons, strict=True)}
     return Final(trials.chosen, against_itself.speedup, series)
 
 
 def _finalists(bench: Bench, trials: Trials) -> list[Candidate]:
-    """The best inside the limits, so that a favourite that does not hold has a stand-in; one only of huge files."""
+    """The best inside the limits, so that a favourite that does not hold has a stand-in; one only of huge files.
+
+    Where models are compared, all of them.
+    """
+    if not trials.recipe.is_optimization:
+        return list(trials.candidates.values())
     ranked = [candidate for candidate in trials.ranked() if candidate.path.exists()]
     promising = [candidate for candidate in ranked if trials.gained(candidate) > 1]
-    most = FINALISTS if bench.original.stat().st_size < HUGE_BYTES else 1
+    most = FINALISTS if beside.size_bytes(bench.original) < HUGE_BYTES else 1
     return promising[:most] or ranked[:1]
 
 

@@ -17,6 +17,7 @@ from engine.pipeline.evidence import Evidence
 from engine.pipeline.final import decide, expected_seconds
 from engine.pipeline.plan import Pipeline
 from engine.pipeline.progress import Gauge
+from engine.pipeline.resume import Memory
 from engine.pipeline.start import Start, begin
 from engine.pipeline.trials import Candidate, Trials
 from engine.protocol import KEPT, EngineRequest, Finished, Stage, TrialDone
@@ -56,6 +57,7 @@ class Job:
     evidence: Evidence = field(init=False)
     pipeline: Pipeline = field(init=False)
     checkpoints: Checkpoints = field(init=False)
+    memory: Memory = field(init=False)
     pending: list[Step] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,6 +75,7 @@ class Job:
             self._after_step,
             self._tell_of_step,
             self.here.work / KEPT,
+            self.start.others,
         )
         self.checkpoints = Checkpoints(self.here.work / "out", self.here.emit)
         self.pending = outline(self.recipe)

@@ -12,11 +12,13 @@ A step that breaks is a row in the table, not the end of the job. Plans that beg
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine import words
+from google.protobuf.message import EncodeError
+
+from engine import beside, words
 from engine.data import Samples
 from engine.digest import sha256
 from engine.errors import EngineError, StepFailed
@@ -42,15 +44,20 @@ from engine.recipe import (
     ReplaceLayers,
     SimplifyGraph,
     Step,
+    UseModel,
 )
 from engine.report import Comparison, Machine, TrialState
 from engine.steps import STEPS, Rounds, Skipped, Standing, StepContext, Variant
+from engine.steps.base import Other
 
 RESERVES = 4  #: candidates whose files are kept though another one is better
 MOST_BYTES_AT_ONCE = 512 << 20  #: of files that one process opens side by side
 
 VARIANTS: dict[type[Step], int] = {QuantizeStatic: 3}  #: as many files as a step usually proposes; of others one
 PASSES_TO_LEARN = 3  #: runs of a calibration sample: one for the extremes, one or two's worth for the histograms
+
+TOO_LARGE = "This step cannot handle a model of more than 2 GiB."
+NO_MEMORY = "This step needs more memory than a job may use here."
 
 STAGES: dict[type[Step], str] = {
     SimplifyGraph: "simplifying",
@@ -63,6 +70,7 @@ STAGES: dict[type[Step], str] = {
     PruneWeights: "pruning",
     Distill: "training",
     QuantizeAwareTraining: "training",
+    UseModel: "evaluating",
 }
 #: steps that bring back what the ones before them took, whatever that was
 RECOVERING = (Distill, QuantizeAwareTraining)
@@ -89,19 +97,20 @@ class Pipeline:
     after_step: Callable[[], None]  #: the table has grown
     tell: Callable[[str, float, str], None]  #: of a long step: its stage, seconds left, and a word on how it goes
     kept: Path  #: what a later attempt at the job finds again
+    others: Mapping[str, Other]  #: models that the user has uploaded beside the original
     out_of_time: bool = False
     costs: dict[type[Step], float] = field(default_factory=dict)  #: seconds of the last step of each kind
-    _taken: dict[tuple[Step, ...], Candidate] = field(default_factory=dict)
+    taken: dict[tuple[Step, ...], Candidate] = field(default_factory=dict)  #: what plans came to, by their beginnings
 
     def run(self, plan: Sequence[Step]) -> None:
         """Take the steps in order, each on what the ones before it left."""
         base = self.trials.original
         for length in range(1, len(plan) + 1):
             prefix = tuple(plan[:length])
-            if prefix not in self._taken:
-                if self._must_stop(prefix[-1]):
+            if prefix not in self.taken:
+                if self._must_stop(prefix[-1]) or not base.path.exists():
                     return
-                self._taken[prefix] = self._take(prefix[-1], base, plan[length:])
+                self.taken[prefix] = self._take(prefix[-1], base, plan[length:])
                 self._clear_away()
                 self.after_step()
             base = self._taken[prefix]
@@ -147,6 +156,8 @@ class Pipeline:
                 break
         self._add_looked_at(context, base)
         self.costs[type(step)] = time.monotonic() - started
+        if isinstance(step, UseModel):  # it was asked for, be it slower
+            return candidates[0] if candidates else base
         recovers = any(isinstance(one, Learning) for one in later)
         return self.trials.best_of(candidates, base, recovers_later=recovers)
 
@@ -172,6 +183,7 @@ class Pipeline:
             seconds=max(self.clock.left_seconds - later_seconds, 0.0),
             tell=lambda seconds_left, detail: self.tell(stage, seconds_left, detail),
             kept=self.kept,
+            others=self.others,
         )
 
     def _begin(self, step: Step, base: Candidate, context: StepContext) -> Rounds:
@@ -191,8 +203,11 @@ class Pipeline:
         except StopIteration:
             return []
         except EngineError as error:
-            self._add_without_file(step, base, TrialState.FAILED, error.detail, time.monotonic() - started)
-            return []
+            reason = error.detail
+        except (EncodeError, MemoryError) as error:
+            reason = TOO_LARGE if isinstance(error, EncodeError) else NO_MEMORY
+        self._add_without_file(step, base, TrialState.FAILED, reason, time.monotonic() - started)
+        return []
 
     def _standing(self, first: Candidate) -> Standing:
         limit, drop = self.bench.recipe.limits.accuracy_drop, first.comparison.accuracy_drop
@@ -216,15 +231,15 @@ class Pipeline:
                 state, reason = TrialState.SCREENED, glimpse.words(variant.path)
             comparison = Comparison(speedup=glimpse.speedups.get(variant.path), sqnr_db=glimpse.sqnr_db(variant.path))
             self.trials.add_without_file(steps, _label(base, variant), state, reason, comparison=comparison)
-            variant.path.unlink(missing_ok=True)
+            beside.remove(variant.path)
 
     def _clear_away(self) -> None:
         """Files that can neither be chosen nor offered nor built on any more."""
         needed = {*self.trials.front(), *(one.id for one in self.trials.ranked()[:RESERVES])}
-        needed |= {base.id for base in self._taken.values()}
+        needed |= {base.id for base in self.taken.values()}
         for name, candidate in self.trials.candidates.items():
             if name not in needed:
-                candidate.path.unlink(missing_ok=True)
+                beside.remove(candidate.path)
 
     def _new(self, variants: Sequence[Variant], base: Candidate) -> list[Variant]:
         """Without those that another plan came to, and no more than the budget has trials left."""
@@ -273,7 +288,7 @@ class Pipeline:
     def _fail(self, variant: Variant, base: Candidate, error: EngineError, cost: float) -> None:
         steps = (*base.steps, variant.step)
         self.trials.add_without_file(steps, variant.label, TrialState.FAILED, error.detail, cost=cost)
-        variant.path.unlink(missing_ok=True)
+        beside.remove(variant.path)
 
     def _candidate(
         self, name: str, one: Verified, speed: LatencyComparison, base: Candidate, seconds: float
@@ -302,7 +317,7 @@ class Pipeline:
         )
 
     def _fresh_folder(self) -> Path:
-        folder = self.bench.folder / f"step-{len(self._taken) + 1:03d}"
+        folder = self.bench.folder / f"step-{len(self.taken) + 1:03d}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
@@ -321,7 +336,7 @@ def _in_groups(verified: Sequence[Verified]) -> list[list[Verified]]:
     groups: list[list[Verified]] = [[]]
     total = 0
     for one in verified:
-        size = one.variant.path.stat().st_size
+        size = beside.size_bytes(one.variant.path)
         if groups[-1] and total + size > MOST_BYTES_AT_ONCE:
             groups.append([])
             total = 0

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine import beside
 from engine.admission import admit
+from engine.bundle import canonical
 from engine.digest import sha256
 from engine.errors import ModelRejected
 from engine.inspect import summarize
@@ -15,6 +17,7 @@ from engine.protocol import EngineRequest
 from engine.recipe import Learning, Recipe
 from engine.report import Machine, ModelSummary
 from engine.signature import Signature
+from engine.steps.base import Other
 
 
 @dataclass(frozen=True)
@@ -24,24 +27,29 @@ class Start:
     summary: ModelSummary
     machine: Machine
     digests: dict[str, str]
+    name: str  #: of the original, for people
+    others: dict[str, Other]  #: models to compare with or to go on with
 
 
 def begin(request: EngineRequest, recipe: Recipe, attempt: Path, lock: HostLock) -> Start:
     """Raises ModelRejected or DataRejected where there is nothing to start from."""
     if request.model is None:
         raise ModelRejected("model_missing", "The request names no model.", "Name an uploaded model.")
-    original, folder = attempt / request.model, attempt / "work" / "scratch"
-    model = admit(original)
+    folder = attempt / "work" / "scratch"
+    original = canonical(attempt / request.model, folder)
+    model = admit(original, beside.companions(original))
     signature = Signature.of(model)
     training = any(isinstance(step, Learning) for step in recipe.steps or ())
     material = gather(request, attempt, folder, signature, recipe.seed, for_training=training)
     with lock.measuring():
         machine = describe(recipe.target.threads)
     bench = Bench(original, recipe, signature, material.evaluation, folder, lock)
-    summary = summarize(model, original.stat().st_size)
-    return Start(bench, material, summary, machine, _digests(request, attempt))
+    summary = summarize(model, beside.size_bytes(original))
+    others = {called: Other(attempt / one.path, one.name) for called, one in request.others.items()}
+    return Start(bench, material, summary, machine, _digests(request, attempt), request.model_name, others)
 
 
 def _digests(request: EngineRequest, attempt: Path) -> dict[str, str]:
     named = {"model": request.model, "calibration data": request.calibration, "evaluation data": request.evaluation}
+    named |= {f"model {called}": other.path for called, other in request.others.items()}
     return {name: sha256(attempt / path) for name, path in named.items() if path is not None}

@@ -66,7 +66,15 @@ class Trials:
     # ── filling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def next_id(self) -> str:
-        return f"t{len(self.candidates) + len(self.rest) + 1:02d}"
+        return f"t{max((int(name[1:]) for name in [*self.candidates, *self.rest]), default=0) + 1:02d}"
+
+    def restore(self, candidates: Sequence[Candidate], rest: Sequence[Trial]) -> None:
+        """What another attempt at the same job had tried."""
+        self.candidates |= {candidate.id: candidate for candidate in candidates}
+        self.rest |= {trial.id: trial for trial in rest}
+        self.chosen = self._provisional()
+        for row in self.rows():
+            self.tell(row)
 
     def add(self, *candidates: Candidate) -> None:
         """Those of one step together, so that each is judged beside the others before it is told of."""
@@ -169,6 +177,8 @@ class Trials:
         return gain is not None and before is not None and gain.high < before.low * (1 - goal.IN_DOUBT)
 
     def _provisional(self) -> str | None:
+        if not self.recipe.is_optimization:
+            return None
         best = next(iter(self.ranked()), None)
         return best.id if best and goal.holds(self.gain(best), self.minimize) else None
 
@@ -192,6 +202,8 @@ class Trials:
     def _state(self, candidate: Candidate) -> tuple[TrialState, str]:
         chosen = self.candidates[self.chosen] if self.chosen else None
         gained = words.gained(self.gain(candidate), self.minimize)
+        if not self.recipe.is_optimization:
+            return TrialState.COMPARED, f"{gained}."
         if excess := self.excess(candidate):
             return TrialState.REJECTED, f"{gained}, but {excess}"
         if candidate is chosen:

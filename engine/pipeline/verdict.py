@@ -37,7 +37,7 @@ def verdict(trials: Trials, noise_floor: Interval | None, *, complete: bool, out
 def _improved(trials: Trials, chosen: Candidate) -> str:
     gain = trials.gain(chosen)
     assert gain is not None, "only what was measured is chosen"
-    return f"{gain.value:.2f} times {_better(trials, chosen, gain)}, {_at_what_price(trials, chosen)}."
+    return f"{gain.value:.2f} times {_better(trials, chosen, gain)}, {at_what_price(trials, chosen)}."
 
 
 def _better(trials: Trials, chosen: Candidate, gain: Interval) -> str:
@@ -48,7 +48,8 @@ def _better(trials: Trials, chosen: Candidate, gain: Interval) -> str:
     return f"{kind} ({words.size(after)} instead of {words.size(before)})"
 
 
-def _at_what_price(trials: Trials, chosen: Candidate) -> str:
+def at_what_price(trials: Trials, chosen: Candidate) -> str:
+    """As the end of a sentence: what a file loses against the original."""
     drop, accuracy = chosen.comparison.accuracy_drop, trials.original.figures.accuracy
     limit = trials.recipe.limits.accuracy_drop
     if drop is None or accuracy is None:

@@ -224,8 +224,8 @@ class Latencies:
     height: int = LANE_HEIGHT
 
 
-def latencies(series: Sequence[LatencySeries], *, candidate: str) -> Latencies | None:
-    """`candidate` is what the file beside the original is called."""
+def latencies(series: Sequence[LatencySeries], original: str, candidate: str) -> Latencies | None:
+    """The last two say what the two files are called."""
     before = [value for one in series for value in one.baseline_ms if math.isfinite(value)]
     after = [value for one in series for value in one.candidate_ms if math.isfinite(value)]
     if len(before) < 2 or len(after) < 2:
@@ -234,7 +234,7 @@ def latencies(series: Sequence[LatencySeries], *, candidate: str) -> Latencies |
     high = min(max(map(_far, (before, after))), max(*before, *after))
     margin = max((high - low) * 0.05, low * 0.01, 1e-6)
     across = Scale(max(low - margin, 0), high + margin, 0, 100)
-    lanes = [_lane("Original", "before", before, across), _lane(candidate, "after", after, across)]
+    lanes = [_lane(original, "before", before, across), _lane(candidate, "after", after, across)]
     return Latencies(lanes, [Tick(across.at(mark), words.milliseconds(mark)) for mark in across.marks()])
 
 
@@ -349,6 +349,7 @@ def state_words(state: TrialState) -> str:
         TrialState.KEPT: "kept",
         TrialState.DOMINATED: "another is better",
         TrialState.REJECTED: "rejected",
+        TrialState.COMPARED: "compared",
         TrialState.SCREENED: "a quick look",
         TrialState.SKIPPED: "skipped",
         TrialState.FAILED: "failed",

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from engine import words
 from engine.goal import gain
 from engine.render import charts
+from engine.render.comparison import side_by_side
 from engine.render.learning import learning
 from engine.render.mixed import mixed
 from engine.render.tables import before_and_after
@@ -25,12 +26,20 @@ from engine.report import Outcome, Report
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_NAME = 120
 OPERATORS_LISTED = 200
+BADGES: dict[Outcome, str] = {
+    Outcome.IMPROVED: "Improved",
+    Outcome.NO_IMPROVEMENT: "No improvement",
+    Outcome.COMPARED: "Compared",
+    Outcome.ANALYZED: "Analyzed",
+}
+TONES: dict[Outcome, str] = {Outcome.IMPROVED: "improved", Outcome.NO_IMPROVEMENT: "unimproved"}
 
 
 def render_html(report: Report) -> str:
     """The whole page."""
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
-    improved = report.verdict.outcome is Outcome.IMPROVED
+    outcome = report.verdict.outcome
+    improved = outcome is Outcome.IMPROVED
     page = _environment().get_template("report.html.j2")
     return page.render(
         words=words,
@@ -38,13 +47,17 @@ def render_html(report: Report) -> str:
         most_operators=OPERATORS_LISTED,
         report=report,
         improved=improved,
+        badge=BADGES[outcome],
+        tone=TONES.get(outcome, "neutral"),
+        beside=side_by_side(report) if outcome is Outcome.COMPARED else None,
+        analyzed=outcome is Outcome.ANALYZED,
         gain=gain(report.verdict.minimize, report.baseline, report.optimized, report.comparison),
         style=Markup(style),  # noqa: S704 - our own file
         style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         rows=before_and_after(report),
         bars=charts.bars(report),
         pareto=charts.pareto(report),
-        latencies=charts.latencies(report.series, candidate="Optimized" if improved else "Best candidate"),
+        latencies=charts.latencies(report.series, *_names(report)),
         layers=[
             (title, chart)
             for title, profile in (("Original", report.profile_before), ("Optimized", report.profile_after))
@@ -55,6 +68,14 @@ def render_html(report: Report) -> str:
         kinds=charts.kinds(report.profile_before, report.profile_after),
         recipe=json.dumps(_again(report), indent=2, ensure_ascii=False),
     )
+
+
+def _names(report: Report) -> tuple[str, str]:
+    """Of the two files whose runs are drawn."""
+    outcome = report.verdict.outcome
+    if outcome is Outcome.COMPARED:
+        return report.name, next((trial.label for trial in report.trials if trial.figures), "")
+    return "Original", "Optimized" if outcome is Outcome.IMPROVED else "Best candidate"
 
 
 def _environment() -> Environment:

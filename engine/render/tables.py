@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engine import words
-from engine.report import Figures, Interval, Latency, Report
+from engine.recipe import Metric
+from engine.report import Figures, Interval, Latency, Outcome, Report
 
+AGAINST_ITSELF = {Metric.AGREEMENT, Metric.SQNR}  #: metrics that the original alone has no figure of
 Tone = Literal["good", "bad", ""]
 
 
@@ -99,6 +101,8 @@ def _less(name: str, before: float | None, after: float | None, written: Callabl
 
 def _accuracy(report: Report) -> Iterator[Row]:
     before, after, comparison = report.baseline.accuracy, report.optimized.accuracy, report.comparison
+    if report.verdict.outcome is Outcome.ANALYZED and before is not None and before.metric in AGAINST_ITSELF:
+        return
     if before is not None and after is not None:
         drop = comparison.accuracy_drop
         yield Row(

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from engine import words
+from engine.render.comparison import side_by_side
 from engine.render.tables import before_and_after
 from engine.report import Outcome, Report, Trial, TrialState
 
@@ -18,14 +19,17 @@ def render_text(report: Report) -> str:
 
 
 def _verdict(report: Report) -> str:
-    improved = report.verdict.outcome is Outcome.IMPROVED
-    title = "IMPROVED" if improved else "NO IMPROVEMENT"
+    title = report.verdict.outcome.replace("_", " ").upper()
     title += "" if report.verdict.complete else " (not finished)"
     lines = [title, *_wrapped(report.verdict.headline), *_bullets(report.verdict.reasons)]
     return "\n".join(lines)
 
 
 def _figures(report: Report) -> str:
+    if report.verdict.outcome is Outcome.COMPARED:
+        beside = side_by_side(report)
+        names = [_printable(name) for name in beside.names]
+        return _table(["", *names], [[name, *cells] for name, cells in beside.rows])
     rows = before_and_after(report)
     if report.verdict.outcome is not Outcome.IMPROVED:
         return _table(["", "original"], [[row.name, row.before] for row in rows])
@@ -34,6 +38,8 @@ def _figures(report: Report) -> str:
 
 
 def _trials(report: Report) -> str:
+    if report.verdict.outcome in (Outcome.COMPARED, Outcome.ANALYZED):
+        return ""
     if not report.trials:
         return "No candidate was tried."
     chosen = report.verdict.chosen
@@ -65,7 +71,8 @@ def _why(report: Report) -> str:
     if not report.findings and not report.warnings:
         return ""
     findings = _bullets(finding.text for finding in report.findings)
-    return "\n".join(["Why", *findings, *_bullets(f"Warning: {one}" for one in report.warnings)])
+    title = "Why" if report.verdict.outcome in (Outcome.IMPROVED, Outcome.NO_IMPROVEMENT) else "What stands out"
+    return "\n".join([title, *findings, *_bullets(f"Warning: {one}" for one in report.warnings)])
 
 
 def _how(report: Report) -> str:

@@ -12,6 +12,7 @@ from engine.recipe import (
     ReplaceLayers,
     SimplifyGraph,
     Step,
+    UseModel,
 )
 from engine.steps import (
     convert_float16,
@@ -24,6 +25,7 @@ from engine.steps import (
     quantize_weights,
     replace_layers,
     simplify_graph,
+    use_model,
 )
 from engine.steps.base import Rounds, Skipped, Standing, StepContext, Technique, Variant
 
@@ -38,6 +40,7 @@ STEPS: dict[type[Step], Technique] = {
     PruneWeights: prune_weights,
     Distill: distill,
     QuantizeAwareTraining: quantize_aware_training,
+    UseModel: use_model,
 }
 
 __all__ = ["STEPS", "Rounds", "Skipped", "Standing", "StepContext", "Technique", "Variant"]

@@ -8,7 +8,7 @@ did, and may choose among formats of its own by a quick look (`Glimpse`).
 import math
 import os
 import platform
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -57,6 +57,14 @@ class Variant(Generic[S]):
 
 
 @dataclass(frozen=True)
+class Other:
+    """A model that the user has uploaded beside the original."""
+
+    path: Path
+    name: str  #: for people
+
+
+@dataclass(frozen=True)
 class StepContext:
     """What a step may use apart from the model and its own options."""
 
@@ -72,6 +80,7 @@ class StepContext:
     seconds: float = math.inf  #: what the step may take of the budget
     tell: Tell = tell_nobody
     cores: int = field(default_factory=usable_cores)  #: that a long computation may keep busy
+    others: Mapping[str, Other] = field(default_factory=dict)  #: models that the recipe names, by what it calls them
     kept: Path | None = None  #: a folder that a later attempt at this job finds again
 
 

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from strop.cli import exits, files, jobs, optimize, serve
+from strop.cli import compare, exits, files, gate, jobs, optimize, serve
 from strop.version import VERSION
 
 EPILOG = (
     "Exit codes: 0 done · 1 job failed · 2 usage or bad input · 3 not found or no right · 4 timeout · "
-    "5 no improvement, where one was required · 6 no service · 130 Ctrl+C"
+    "5 no improvement, where one was required · 6 no service · 7 a line was crossed (gate) · 130 Ctrl+C"
 )
 
 app = typer.Typer(
@@ -22,6 +22,9 @@ app = typer.Typer(
 )
 app.command()(serve.serve)
 app.command()(optimize.optimize)
+app.command()(compare.compare)
+app.command()(compare.analyze)
+app.command()(gate.gate)
 app.command()(files.inspect)
 app.command()(jobs.jobs)
 app.command()(jobs.show)

@@ -7,6 +7,7 @@
   4  waited longer than --timeout; the job goes on
   5  no faster model was found, and --require-improvement was given
   6  no service answers
+  7  `strop gate`: a line was crossed, or there was nothing to judge
 130  Ctrl+C; a submitted job goes on
 """
 
@@ -29,6 +30,7 @@ class Code(IntEnum):
     TIMEOUT = 4
     NO_IMPROVEMENT = 5
     UNREACHABLE = 6
+    CROSSED = 7
     INTERRUPTED = 130
 
 

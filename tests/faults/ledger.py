@@ -61,20 +61,26 @@ class Story:
 class Ledger:
     """Submits jobs the way a careful client does, and audits what became of them."""
 
+    content = MODEL  #: of the model that is uploaded
+
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.accepted: dict[str, str] = {}  #: idempotency key → job
         self.statuses: Counter[int] = Counter()
         self._http = httpx2.Client(timeout=60, verify=False)
-        self.model = self._upload()
+        self.model = self.upload("models", self.content)
         with cluster.workplace.database.read() as session:
             self._before = list(session.scalars(select(Job.id)))
         self._file = (cluster.folder / "ledger.jsonl").open("a")
         self._lock = threading.Lock()
 
+    def body(self, act: Act, seconds: float) -> dict[str, Any]:
+        """What is asked for."""
+        return request(self.model, act, seconds=seconds)
+
     def send(self, key: str, act: Act = Act.SUCCEED, *, api: int = 0, seconds: float = 0) -> str | None:
         """One POST. The job's id, or None where no answer or no 202 came."""
-        body = request(self.model, act, seconds=seconds)
+        body = self.body(act, seconds)
         self._write(event="sent", key=key, api=api)
         try:
             url = f"{self.cluster.urls[api]}/v1/jobs"
@@ -186,10 +192,12 @@ class Ledger:
                 jobs[artifact.job_id].artifacts.append(artifact)
         return list(jobs.values())
 
-    def _upload(self) -> str:
-        url = f"{self.cluster.urls[-1]}/v1/models?name=m"
-        answer = self._http.post(url, content=MODEL, headers={"Prefer": "wait=30"})
-        body = answer.json()
+    def upload(self, door: str, content: bytes) -> str:
+        """The id of a file, once it was looked at."""
+        url = f"{self.cluster.urls[-1]}/v1/{door}"
+        body = self._http.post(f"{url}?name=m", content=content, headers={"Prefer": "wait=30"}).json()
+        until(lambda: self._http.get(f"{url}/{body['id']}").json()["state"] != "inspecting", "it was looked at")
+        body = self._http.get(f"{url}/{body['id']}").json()
         assert body.get("state") == "ready", body
         return body["id"]
 
