@@ -130,6 +130,7 @@ class QuantizeWeights(Grammar):
     bits: Literal[4, 8] = Field(8, description="Bits of one weight.")
     block_size: Literal[16, 32, 64, 128, 256] = Field(32, description="Weights of a column that share one scale.")
     symmetric: bool = Field(True, description="Ranges around zero, without zero points.")
+    fit_rounding: bool | Auto = Field("auto", description=FIT_ROUNDING + " `auto`: with 4 bits.")
     layout: WeightLayout = Field(WeightLayout.AUTO, description="How packed weights are written down.")
     keep_float: KeepFloat = ()
 
@@ -187,6 +188,7 @@ class QuantizeAwareTraining(Learning, EightBits):
     """Quantize to 8 bits and teach the weights to say what the original says, rounded as they will be served."""
 
     kind: Literal["quantize_aware_training"] = "quantize_aware_training"
+    learn_scales: bool = Field(True, description="Teach the scales of weights and activations too; else they stay.")
 
 
 class Importance(StrEnum):

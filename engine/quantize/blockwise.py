@@ -8,9 +8,12 @@ With 16 levels it pays to clip the farthest values and round the others finer, s
 and the one with the smallest squared error is kept.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
+
+from engine.quantize.fitted import fitted_levels
 
 #: factors on the scale that are tried; above 1 the other side is not clipped
 FACTORS = {4: (8 / 7, 1.07, 1.0, 0.93, 0.86, 0.79), 8: (128 / 127, 1.0)}
@@ -58,6 +61,17 @@ def rounded(
     ]
     levels, scales, zero_points = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Blocks(levels, scales, zero_points, bits, rows.shape[1])
+
+
+def refitted(rows: np.ndarray, blocks: Blocks, moments: NDArray[np.float64]) -> Blocks:
+    """The same scales and zero points, with levels by least squares; moments: E[x xᵀ] of what the rows meet."""
+    size = blocks.levels.shape[-1]
+    scales = blocks.scales.astype(np.float32).repeat(size, 1)[:, : blocks.inputs]
+    zeros = blocks.zero_points.astype(np.float64).repeat(size, 1)[:, : blocks.inputs]
+    levels = fitted_levels(rows / scales, scales, moments, (-zeros, 2**blocks.bits - 1 - zeros)) + zeros
+    changed = blocks.levels.reshape(len(rows), -1).copy()
+    changed[:, : blocks.inputs] = levels.astype(np.uint8)
+    return replace(blocks, levels=changed.reshape(blocks.levels.shape))
 
 
 def even_size(inputs: int, block_size: int) -> int:

@@ -9,15 +9,18 @@ A weight for which the first two do not fit is unpacked: convolutions, recurrent
 ways, weights inside a branch or loop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from engine.graph import NO_INPUT, Names, replace_list
-from engine.quantize.blockwise import Blocks, even_size, paired, rounded, scale_type
+from engine.quantize.blockwise import Blocks, even_size, paired, refitted, rounded, scale_type
+from engine.quantize.calibrate import Calibrator
+from engine.quantize.patches import patch_of, second_moments
 from engine.quantize.unpacked import unpack
 from engine.quantize.weights import Weight, weights
 from engine.recipe import QuantizeWeights, WeightLayout
@@ -27,16 +30,30 @@ EIGHT_BIT_ACTIVATIONS = 4  #: accuracy level of MatMulNBits; its float kernels a
 MICROSOFT = "com.microsoft"
 
 Write = Callable[["_Surgery", Weight, Blocks], None]
+Moments = Mapping[str, NDArray[np.float64]]  #: E[x xᵀ] of what a weight is multiplied by, by its name
 
 
-def pack(model: onnx.ModelProto, options: QuantizeWeights) -> set[WeightLayout]:
-    """Pack the weights of a model in place; in which layouts, none where it has no such weights."""
+def moments_of(calibrator: Calibrator, options: QuantizeWeights) -> Moments:
+    """Of the weights that can be rounded by least squares: factors of products in the main graph."""
+    found = [one for one in weights(calibrator.model.graph, options.keep_float) if one.is_plain_factor()]
+    patches = {one.name: [patch_of(node, one.tensor.dims) for node, _ in one.readers] for one in found}
+    known = {name: [patch for patch in some if patch is not None] for name, some in patches.items()}
+    moments = second_moments(calibrator, [patch for some in known.values() for patch in some])
+    seen = {name: [moments[patch][0] for patch in some if patch in moments] for name, some in known.items()}
+    return {name: np.mean(some, axis=0) for name, some in seen.items() if some}
+
+
+def pack(model: onnx.ModelProto, options: QuantizeWeights, moments: Moments | None = None) -> set[WeightLayout]:
+    """Pack the weights of a model in place; in which layouts, none where it has no such weights.
+
+    Weights whose moments are given are rounded by least squares.
+    """
     names = Names.of(model)
     used: set[WeightLayout] = set()
     *inner, main = inside_out(model)
     for graph in inner:
         used |= _Surgery(Unpacker(graph, names), options, is_main=False).operate()
-    used |= _Surgery(Unpacker(main, names), options, is_main=True).operate()
+    used |= _Surgery(Unpacker(main, names), options, is_main=True, moments=moments or {}).operate()
     domains = {node.domain for node in model.graph.node} - {entry.domain for entry in model.opset_import}
     model.opset_import.extend(helper.make_opsetid(domain, 1) for domain in domains & {MICROSOFT})
     return used
@@ -47,6 +64,7 @@ class _Surgery:
     new: Unpacker
     options: QuantizeWeights
     is_main: bool
+    moments: Moments = field(default_factory=dict)
     instead: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)  #: of a node, by its first output
 
     def operate(self) -> set[WeightLayout]:
@@ -64,7 +82,10 @@ class _Surgery:
         if layout is WeightLayout.UNPACK:
             size = even_size(rows.shape[1], size)
             dtype = np.dtype(scale_type(rows, bits, size))
-        write(self, weight, rounded(rows, bits, size, symmetric=self.options.symmetric, dtype=dtype))
+        blocks = rounded(rows, bits, size, symmetric=self.options.symmetric, dtype=dtype)
+        if weight.name in self.moments:
+            blocks = refitted(rows, blocks, self.moments[weight.name])
+        write(self, weight, blocks)
         return layout
 
     def _choice(self, weight: Weight) -> tuple[WeightLayout, Write]:

@@ -51,7 +51,7 @@ def run(step: QuantizeAwareTraining, model: Path, context: StepContext) -> list[
     start = _start(step, model, context)
     if isinstance(start, Skipped):
         return start
-    pupil = twin.Twin(start.graph, start.floats)
+    pupil = twin.Twin(start.graph, start.floats, learn_scales=step.learn_scales)
     student = save(pupil.model, context.folder / "twin.onnx")
     options = learning.options(step, context, context.seconds - (time.monotonic() - began))
     here = Classroom(context.folder, context.kept, context.pause, context.tell)
