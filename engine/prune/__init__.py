@@ -2,7 +2,7 @@
 
 channels       ids of positions, and which can only leave together
 walk, rules    follow them through the graph, operator by operator
-plain          the graph in words that are followed more easily
+plain, heads   the graph in words that are followed more easily
 groups         channels of the same layers
 basis          what is known before anything leaves
 moments        what layers read on calibration samples

@@ -9,6 +9,7 @@ import onnx
 
 from engine.measure.complexity import without_large_weights
 from engine.prune.channels import FROZEN, Ids
+from engine.prune.heads import has_chains, with_heads_apart
 from engine.prune.plain import with_own_vectors, with_plain_lengths, without_zero_states
 from engine.prune.rules import NUMBERS, RULES
 from engine.prune.walk import Walk
@@ -37,6 +38,7 @@ class Group:
 def followed(model: onnx.ModelProto) -> Walk:
     """Channels of a graph whose weights are initializers."""
     plain = with_plain_lengths(_walked(with_own_vectors(without_zero_states(model)), {}))
+    plain = with_heads_apart(_walked(plain, {})) or plain if has_chains(plain.graph) else plain
     choices: dict[str, int] = {}
     while True:
         walk = _walked(plain, choices)

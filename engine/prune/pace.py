@@ -21,6 +21,7 @@ MACS_PER_ELEMENT = 8  #: that take about as long as writing one element
 REST = 0.02  #: share of time that is taken for no node's, at first
 NOISE = 0.01  #: of a measured share of time
 MOST_ALONE = 12  #: groups that are timed alone
+MOST_DOUBT = 0.1  #: of the time of the original beside itself
 TOLERANCE, ROUNDS = 0.03, 4  #: how near to what is allowed, and how often it is tried
 
 Timed = list[tuple[Kept, float]]  #: widths, and the measured share of the original's time
@@ -78,18 +79,33 @@ def _part(group: Group, share: float, multiple: int) -> int:
     return len(group) if share == 1 else max(round(len(group) * share / step), 1) * step
 
 
+def believable(networks: Sequence[Kept], shares: Sequence[float]) -> Timed:
+    """Networks with their measured shares of time; none where the first one, the original, took another time than 1.
+
+    Then the machine was too busy to tell, or an earlier step has changed the pace of the whole.
+    """
+    if abs(shares[0] - 1) > MOST_DOUBT:
+        return []
+    return [(kept, share) for kept, share in zip(networks, shares, strict=True) if 0 < share < 1 + MOST_DOUBT]
+
+
 def paced(
-    choose: Callable[[Pace], Kept], timed: Timed, work: Work, time: Callable[[Kept], float], share: float
+    choose: Callable[[Pace, float], Kept], timed: Timed, work: Work, time: Callable[[Kept], float], share: float
 ) -> Kept:
-    """Widths that take no more than this share of the original's time, as measured; the nearest where none does."""
+    """Widths that take no more than this share of the original's time, as measured; the nearest where none does.
+
+    `choose` gives widths for a pace and a share of time. What a pace was wrong by at the last ones, it is wrong by near
+    them too.
+    """
     tried: list[tuple[bool, float, Kept]] = []
     for _ in range(ROUNDS):
-        kept = choose(Pace.learned(work, timed))
+        pace = Pace.learned(work, timed)
+        kept = choose(pace, share - (tried[-1][1] - pace.at(tried[-1][2]) if tried else 0))
         if any(kept == before for _, _, before in tried):
             break
         measured = time(kept)
         timed.append((kept, measured))
-        tried.append((measured > share * (1 + TOLERANCE), abs(measured - share), kept))
+        tried.append((measured > share * (1 + TOLERANCE), measured, kept))
         if abs(measured - share) <= TOLERANCE * share:
             break
-    return min(tried)[2]
+    return min(tried, key=lambda one: (one[0], abs(one[1] - share)))[2]

@@ -25,6 +25,7 @@ class Surgery:
     model: onnx.ModelProto = field(init=False)
 
     def __post_init__(self) -> None:
+        self._stays = ~np.isin(self.walk.channels.all_roots(), self.removed)  #: by id
         changed = {name for name in self.walk.weights if self.is_changed(name) or name in self.weights}
         self.model = copied(self.walk.model, without=changed)
         self._names = Names.of(self.walk.model)
@@ -36,9 +37,7 @@ class Surgery:
 
     def stays(self, axis: Axis) -> Mask:
         """Which positions of an axis stay."""
-        return (
-            ~np.isin(self.walk.channels.roots(axis), self.removed) if isinstance(axis, np.ndarray) else np.ones(1, bool)
-        )
+        return self._stays[axis] if isinstance(axis, np.ndarray) else np.ones(1, bool)
 
     def axes(self, name: str) -> Axes:
         return self.walk.axes.get(name) or []

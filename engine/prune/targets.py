@@ -15,7 +15,7 @@ from engine.prune.budget import Allotment
 from engine.prune.choice import least
 from engine.prune.harm import Harm, harms
 from engine.prune.importance import Scores
-from engine.prune.pace import Pace, paced, samples_of_pace
+from engine.prune.pace import Pace, believable, paced, samples_of_pace
 from engine.prune.surgery import without
 from engine.prune.work import Kept, Work
 from engine.surroundings import Tell
@@ -47,8 +47,8 @@ class Narrowing:
     def for_time(self, share: float, glimpse: Glimpse) -> Kept:
         """So that it takes no more than this share of the original's run time on the target."""
 
-        def choose(pace: Pace) -> Kept:
-            return Allotment(self.basis.found, self.harms, pace, share, self.multiple).widths()
+        def choose(pace: Pace, allowed: float) -> Kept:
+            return Allotment(self.basis.found, self.harms, pace, allowed, self.multiple).widths()
 
         def time(some: Sequence[Kept]) -> list[float]:
             paths = [self._saved(kept, glimpse.folder) for kept in some]
@@ -58,7 +58,7 @@ class Narrowing:
             return times
 
         networks = samples_of_pace(self.work, self.basis.found, self.multiple)
-        timed = [one for one in zip(networks, time(networks), strict=True) if math.isfinite(one[1])]
+        timed = believable(networks, time(networks))
         return paced(choose, timed, self.work, lambda kept: time([kept])[0], share)
 
     def _saved(self, kept: Kept, folder: Path) -> Path:

@@ -161,3 +161,35 @@ def both_ways(operator: str = "LSTM", gates: int = 4, width: int = 16) -> Net:
         x = net.op("Reshape", turned, net.constant(np.array([0, 0, -1])))
     net.nodes.append(helper.make_node("MatMul", [x, net.weight(2 * width, 3)], ["y"]))
     return net.output("y", [7, "batch", 3])
+
+
+def heads_in_the_batch(width: int = 32, count: int = 4) -> Net:
+    """Attention as torch spells nn.MultiheadAttention: heads lie behind the batch, along one axis of both."""
+    net = Net(10)
+    size = width // count
+    x = net.input("x", ["batch", "time", width])
+    batch, time = (net.op("Shape", x, start=axis, end=axis + 1) for axis in range(2))
+    both = net.op("Mul", batch, net.constant(np.array([count])))
+    last = net.constant(np.array([size]))
+    steps = net.op("Transpose", x, perm=[1, 0, 2])
+    merged = net.op("Concat", time, both, last, axis=0)
+    apart = net.op("Concat", batch, net.constant(np.array([count])), time, last, axis=0)
+    query, key, value = (
+        net.op("Reshape", net.op("Transpose", net.op("Reshape", made, merged), perm=[1, 0, 2]), apart)
+        for made in (net.linear(steps, (width, width)) for _ in range(3))
+    )
+    flat = net.op("Reshape", key, net.op("Concat", net.constant(np.array([-1])), time, last, axis=0))
+    turned = net.op("Concat", batch, net.constant(np.array([count])), last, time, axis=0)
+    key = net.op("Reshape", net.op("Transpose", flat, perm=[0, 2, 1]), turned)
+    met = net.op("Mul", net.op("MatMul", query, key), net.constant(np.float32(size**-0.5)))
+    attended = net.op("MatMul", net.op("Softmax", met, axis=-1), value)
+    rows = net.op(
+        "Reshape", net.op("Transpose", attended, perm=[2, 0, 1, 3]), net.constant(np.array([-1, width]))
+    )  # rows of all steps of all samples
+    joined = net.op(
+        "Reshape",
+        net.gemm(rows, (width, width)),
+        net.op("Concat", time, batch, net.constant(np.array([width])), axis=0),
+    )
+    net.nodes.append(helper.make_node("Add", [x, net.op("Transpose", joined, perm=[1, 0, 2])], ["y"]))
+    return net.output("y", ["batch", "time", width])

@@ -15,11 +15,11 @@ from engine.prune.groups import followed, groups
 from engine.prune.surgery import without, zeroed
 from engine.signature import Signature
 from engine.simplify import simplified
-from tests.engine.prune.networks import BLOCKS, both_ways, heads, stacked
+from tests.engine.prune.networks import BLOCKS, both_ways, heads, heads_in_the_batch, stacked
 from tests.engine.prune.running import outputs
 from tests.models import Net, depthwise_cnn, mlp, recurrent, residual_cnn, small_cnn, transformer
 
-EVERY_NET = [small_cnn, residual_cnn, depthwise_cnn, mlp, transformer, recurrent, heads, both_ways]
+EVERY_NET = [small_cnn, residual_cnn, depthwise_cnn, mlp, transformer, recurrent, heads, both_ways, heads_in_the_batch]
 MOST_DIFFERENCE = 1e-5  #: of the largest output
 
 
@@ -74,6 +74,14 @@ def test_blocks_in_any_order(blocks: list[Callable[[Net, str, int], str]], seed:
         lift_constants(model)
     difference, _ = difference_when_halved(model, seed)
     assert difference < MOST_DIFFERENCE
+
+
+def test_heads_leave_though_they_share_an_axis_with_the_batch() -> None:
+    model = heads_in_the_batch().model()
+    walk = followed(model)
+    assert [(len(group), group.positions) for group in groups(walk)] == [(4, 8)]
+    samples = synthetic_samples(Signature.of(model), 4, 0)
+    assert np.allclose(outputs(walk.model, samples)[0], outputs(model, samples)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize(("operator", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])

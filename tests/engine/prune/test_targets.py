@@ -9,7 +9,7 @@ from engine.measure.complexity import count
 from engine.prune.budget import Allotment
 from engine.prune.groups import followed, groups
 from engine.prune.harm import Harm
-from engine.prune.pace import Pace, paced, samples_of_pace
+from engine.prune.pace import Pace, believable, paced, samples_of_pace
 from engine.prune.surgery import without
 from engine.prune.work import Kept, Work, changed
 from tests.engine.prune.networks import BLOCKS, both_ways, heads, stacked
@@ -91,8 +91,15 @@ def test_a_wrong_guess_is_corrected_by_what_is_measured() -> None:
     work = work_of(mlp())
     time = slow_second_layer(work)
 
-    def choose(pace: Pace) -> Kept:
-        return Allotment(work.found, harmless_but(work, precious=1), pace, 0.4, multiple=4).widths()
+    def choose(pace: Pace, allowed: float) -> Kept:
+        return Allotment(work.found, harmless_but(work, precious=1), pace, allowed, multiple=4).widths()
 
-    assert abs(time(choose(Pace.learned(work, []))) - 0.4) > 0.05
+    assert abs(time(choose(Pace.learned(work, []), 0.4)) - 0.4) > 0.05
     assert time(paced(choose, [], work, time, 0.4)) == pytest.approx(0.4, rel=0.1)
+
+
+def test_times_of_a_busy_machine_are_not_believed() -> None:
+    networks = [(64, 64), (32, 32)]
+    assert believable(networks, [1.02, 0.4]) == [((64, 64), 1.02), ((32, 32), 0.4)]
+    assert believable(networks, [0.03, 0.4]) == []
+    assert believable(networks, [0.98, float("inf")]) == [((64, 64), 0.98)]
