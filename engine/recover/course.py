@@ -10,7 +10,7 @@ from typing import Any
 
 WARM_UP = 0.05  #: share of all steps
 POINTS = 20  #: of the curve, and looks at what is held out
-PATIENCE = 8  #: looks without a better one
+PATIENCE = 6  #: looks without a better one, in the second half: a loss that rises while the rate is high means nothing
 
 
 @dataclass
@@ -33,6 +33,7 @@ class Course:
     best_step: int = 0
     seconds: float = 0.0
     restarts: int = 0  #: after a loss that was no number
+    planned: int | None = None  #: steps, before they were cut down
     points: list[Point] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -49,6 +50,11 @@ class Course:
         gone = (self.step - warm_up) / max(self.steps - warm_up, 1)
         return peak * (1 + math.cos(math.pi * min(gone, 1.0))) / 2
 
+    def cut_down_to(self, steps: int) -> None:
+        """End sooner; the rate comes down to nothing all the same."""
+        self.planned = self.planned or self.steps
+        self.steps = max(steps, self.step)
+
     @property
     def looks_every(self) -> int:
         """Steps between two looks at what is held out."""
@@ -62,4 +68,5 @@ class Course:
     @property
     def stands_still(self) -> bool:
         """Whether the last looks found nothing better."""
-        return len(self.points) > PATIENCE and self.best < min(point.held_out for point in self.points[-PATIENCE:])
+        late = [point.held_out for point in self.points if point.step > self.steps / 2][-PATIENCE:]
+        return len(late) == PATIENCE and self.best < min(late)

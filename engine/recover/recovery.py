@@ -40,7 +40,7 @@ KEPT_FOR_GRADIENTS = 2  #: times the activations of one run
 COPIES_OF_WEIGHTS = 6  #: the file, the weights, their gradients, two moments, the best ones
 NOTHING_TO_LEARN = 1e-7  #: a loss that comes of rounding
 FEW_ROWS = 64
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ MOST_RESTARTS = 5
 SNAPSHOT_SECONDS, SNAPSHOT_SHARE = 1.0, 0.02  #: between two snapshots at least, and what they may cost of the time
 TELL_SECONDS, MOST_TOLD = 3.0, 100  #: between two words at least, and words in all
 LATE = 1.1  #: times the time that is left: then the course is cut down
+CUT_DOWN = (
+    "It was cut down from {planned:,} to {steps:,} steps when time ran short. A training that is asked for {steps:,} "
+    "steps slows down sooner: it is as long, and gives other weights."
+)
 
 
 @dataclass
@@ -53,6 +57,8 @@ class Training:
             self._report()
         if course.points[-1].step < course.step:
             self._look()
+        if course.planned is not None:
+            course.notes.append(CUT_DOWN.format(planned=course.planned, steps=course.steps))
         self.student.take(self.best)
 
     def _step(self) -> None:
@@ -105,7 +111,7 @@ class Training:
         left = self.deadline - time.monotonic()
         each = course.seconds / max(course.step, 1)
         if each * (course.steps - course.step) > max(left, 0.0) * LATE + each:
-            course.steps = max(course.step + int(max(left, 0.0) / each), course.step)
+            course.cut_down_to(course.step + int(max(left, 0.0) / each))
 
     def _report(self) -> None:
         """Tell how far it is, and write it down, each every few seconds."""

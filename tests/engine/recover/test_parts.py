@@ -135,8 +135,23 @@ def test_the_rate_warms_up_and_comes_down_to_nothing() -> None:
     assert rates.index(max(rates)) in range(4, 7)
 
 
+def test_a_loss_that_rises_while_the_rate_is_high_does_not_end_it() -> None:
+    course = Course(100, 32, 0.01, points=[Point(step, 1.0, 2.0 if step else 1.0) for step in range(0, 71, 5)])
+    assert not course.stands_still
+
+
+def test_a_course_that_is_cut_down_comes_down_to_nothing_all_the_same() -> None:
+    course = Course(1000, 32, 0.01, step=60)
+    before = course.rate_now()
+    course.cut_down_to(100)
+    course.cut_down_to(90)
+    course.step = 89
+    assert before > 0.009 and course.rate_now() < 1e-4
+    assert (course.planned, course.steps) == (1000, 90)
+
+
 def test_a_training_that_found_nothing_better_for_long_stands_still() -> None:
-    course = Course(100, 32, 0.01, points=[Point(step, 1.0, loss) for step, loss in enumerate([3.0, 1.0, *[2.0] * 8])])
+    course = Course(100, 32, 0.01, points=[Point(step, 1.0, 2.0 if step else 1.0) for step in range(0, 81, 5)])
     assert course.stands_still
-    course.points.append(Point(10, 1.0, 0.5))
+    course.points.append(Point(85, 1.0, 0.5))
     assert not course.stands_still

@@ -4,6 +4,8 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from engine.graph import load, weights_of
 from engine.recipe import Distill, PruneChannels, Target
 from engine.steps import STEPS, Skipped, StepContext, Variant
@@ -41,7 +43,11 @@ def test_the_original_has_nothing_to_learn_from_itself(tmp_path: Path) -> None:
     assert isinstance(outcome, Skipped) and "nothing to learn from itself" in outcome.reason
 
 
-def test_time_becomes_a_number_of_steps_that_makes_the_same_file_again(tmp_path: Path) -> None:
+def test_time_becomes_a_number_of_steps_that_makes_the_same_file_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.recover.plan.MOST_PASSES", 5)
+    monkeypatch.setattr("engine.recover.plan.WANTED_STEPS", 60)
     told: list[float] = []
     plenty = Distill(minutes=5, batch_size=8)  # the passes over so few samples end it, not the clock
     variant = distilled(plenty, tmp_path, tell=lambda left, _: told.append(left))
@@ -49,6 +55,13 @@ def test_time_becomes_a_number_of_steps_that_makes_the_same_file_again(tmp_path:
     assert told and max(told) < 300
     first = variant.path.read_bytes()
     assert distilled(variant.step, tmp_path).path.read_bytes() == first
+
+
+def test_a_training_that_time_cut_down_says_how_many_steps_it_really_took(tmp_path: Path) -> None:
+    variant = distilled(Distill(steps=100_000, minutes=0.2, batch_size=8), tmp_path)
+    assert variant.training is not None
+    assert variant.step.steps == variant.training.steps < 100_000
+    assert f"cut down from 100,000 to {variant.step.steps:,} steps" in variant.training.notes[-1]
 
 
 def test_the_report_says_how_it_was_taught(tmp_path: Path) -> None:
