@@ -29,6 +29,7 @@ from app.services import Services, compose
 from app.settings import Settings
 
 VERSION = "0.1.0"
+LAST_LOOK_SECONDS = 2.0
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -99,6 +100,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         services.watcher.drain()
+        await asyncio.wait({watching}, timeout=LAST_LOOK_SECONDS)  # its query gives its connection back first
         watching.cancel()
         await run_in_threadpool(services.hints.stop)
         services.database.engine.dispose()

@@ -39,15 +39,17 @@ class Watcher:
         return not self.draining
 
     async def run(self) -> None:
-        """Look again and again; runs as long as the service."""
-        while True:
+        """Look again and again, until the service drains."""
+        while not self.draining:
             await self._somebody_waits.wait()
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
-            await self._look()
+            if not self.draining:
+                await asyncio.sleep(LOOK_EVERY_SECONDS)
+                await self._look()
 
     def drain(self) -> None:
         """End all waits, now and from now on."""
         self.draining = True
+        self._somebody_waits.set()
         for futures in self._waiting.values():
             for future in futures:
                 _wake(future)
@@ -68,7 +70,7 @@ class Watcher:
         self._waiting[job_id].pop(future, None)
         if not self._waiting[job_id]:
             del self._waiting[job_id]
-        if not self._waiting:
+        if not self._waiting and not self.draining:
             self._somebody_waits.clear()
 
 

@@ -201,3 +201,25 @@ def test_a_model_keeps_its_name_whatever_it_is(service: Service) -> None:
     answer = service.http.post("/v1/models", params={"name": 'ü"\n;é.onnx'}, content=b"\x08\x08")
     disposition = service.http.get(f"/v1/models/{answer.json()['id']}/content").headers["content-disposition"]
     assert disposition == "attachment; filename=\"____.onnx\"; filename*=UTF-8''%C3%BC%22%3B%C3%A9.onnx"
+
+
+def test_a_model_that_one_file_cannot_hold_comes_as_a_zip_of_both(service: Service) -> None:
+    job = service.submit()
+    service.start(job["id"])
+    name = "0123456789abcdef"
+    files = {"model_onnx": b"graph", f"model_onnx_{name}_data": CONTENT, "report_json": json.dumps(REPORT).encode()}
+    files |= {"candidates__t01_onnx": b"other", f"candidates__t01_onnx_{name}_data": b"weights"}
+    service.finish(job["id"], **files)
+    for door, expected in {
+        "model": {"model.onnx": b"graph", f"model.onnx.{name}.data": CONTENT},
+        "candidates/t01": {"t01.onnx": b"other", f"t01.onnx.{name}.data": b"weights"},
+    }.items():
+        answer = service.http.get(f"/v1/jobs/{job['id']}/{door}")
+        archive = zipfile.ZipFile(io.BytesIO(answer.content))
+        assert {each: archive.read(each) for each in archive.namelist()} == expected
+        assert answer.headers["content-type"] == "application/zip"
+        assert '.zip"' in answer.headers["content-disposition"]
+        digest = base64.b64encode(hashlib.sha256(answer.content).digest()).decode()
+        assert answer.headers["repr-digest"] == f"sha-256=:{digest}:"
+    (candidate,) = service.http.get(f"/v1/jobs/{job['id']}/candidates").json()["items"]
+    assert candidate["size_bytes"] == len(b"other") + len(b"weights")
