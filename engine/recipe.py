@@ -188,7 +188,7 @@ class QuantizeAwareTraining(Learning, EightBits):
     """Quantize to 8 bits and teach the weights to say what the original says, rounded as they will be served."""
 
     kind: Literal["quantize_aware_training"] = "quantize_aware_training"
-    learn_scales: bool = Field(True, description="Teach the scales of weights and activations too; else they stay.")
+    learn_scales: bool | Auto = Field("auto", description="Teach scales too; `auto`: where 8 bits alone leave little.")
 
 
 class Importance(StrEnum):

@@ -19,7 +19,7 @@ back: the same digits with uneven channels and one scale stayed at 9 %; take a s
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from engine.recipe import EightBits, Layout, QuantizeAwareTraining, QuantizeStat
 from engine.steps import learning, quantize_static
 from engine.steps.base import Skipped, StepContext, Variant
 
+POOR_DB = 10.0  #: signal to noise; above it, scales that learn too are slower to get as far
 CHOICE = "format.json"  #: in the folder that a later attempt finds
 
 
@@ -51,7 +52,9 @@ def run(step: QuantizeAwareTraining, model: Path, context: StepContext) -> list[
     start = _start(step, model, context)
     if isinstance(start, Skipped):
         return start
-    pupil = twin.Twin(start.graph, start.floats, learn_scales=step.learn_scales)
+    if step.learn_scales == "auto":
+        start = replace(start, step=start.step.model_copy(update={"learn_scales": _is_poor(start.path, context)}))
+    pupil = twin.Twin(start.graph, start.floats, learn_scales=start.step.learn_scales is True)
     student = save(pupil.model, context.folder / "twin.onnx")
     options = learning.options(step, context, context.seconds - (time.monotonic() - began))
     here = Classroom(context.folder, context.kept, context.pause, context.tell)
@@ -68,6 +71,7 @@ class _Start:
     """An 8-bit graph before it is trained."""
 
     step: QuantizeAwareTraining
+    path: Path
     graph: onnx.ModelProto
     label: str
     floats: Mapping[str, np.ndarray] = field(default_factory=dict)  #: weights before they were rounded
@@ -80,7 +84,7 @@ def _start(step: QuantizeAwareTraining, model: Path, context: StepContext) -> _S
         return Skipped(reason)
     if is_quantized(graph):
         lift_constants(graph)
-        return _Start(step, graph, "static int8 as it was")
+        return _Start(step, model, graph, "static int8 as it was")
     return _quantized(step, model, context)
 
 
@@ -98,7 +102,12 @@ def _quantized(step: QuantizeAwareTraining, model: Path, context: StepContext) -
     update = {name: getattr(best.step, name) for name in EightBits.model_fields}
     weights = weights_of(search.workshop.base(best.step).graph)
     floats = {name: numpy_helper.to_array(one) for name, one in weights.items()}
-    return _Start(step.model_copy(update=update), load(best.path), best.label, floats)
+    return _Start(step.model_copy(update=update), best.path, load(best.path), best.label, floats)
+
+
+def _is_poor(path: Path, context: StepContext) -> bool:
+    """Whether little of the original is left, so that the ranges themselves may be wrong."""
+    return context.glimpse is not None and context.glimpse.fidelity(path) < POOR_DB
 
 
 @dataclass(frozen=True)

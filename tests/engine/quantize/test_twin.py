@@ -1,5 +1,6 @@
 """The training twin: it computes what the 8-bit graph computes, and what it learns fits into that graph."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,36 +9,56 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from engine.data import synthetic_samples
+from engine.data import Samples, synthetic_samples
 from engine.differentiable import DifferentiableGraph
 from engine.graph import load, save, weights_of
 from engine.quantize.twin import STEP, Twin, refusal
-from engine.recipe import Layout, QuantizeStatic, Range, Scales
+from engine.recipe import Layout, QuantizeStatic, QuantizeWeights, Range, Scales, WeightLayout
 from engine.signature import Signature
-from tests.engine.steps.outcome import FIXED, outputs, variants
-from tests.models import mlp, residual_cnn
+from tests.engine.steps.outcome import FIXED, fused, outputs, variants
+from tests.models import Net, depthwise_cnn, mlp, residual_cnn, small_cnn
 
 SAMPLES = synthetic_samples(Signature.of(residual_cnn().model()), 64, 1)
 COARSE = FIXED.model_copy(update={"weight_scales": Scales.PER_TENSOR})
 
 
 def quantized(step: QuantizeStatic, folder: Path) -> Path:
-    (variant,) = variants(step, residual_cnn().save(folder / "model.onnx"), folder / "static")
+    return quantized_of(residual_cnn(), step, folder)
+
+
+def quantized_of(net: Net, step: QuantizeStatic, folder: Path) -> Path:
+    (variant,) = variants(step, net.save(folder / "model.onnx"), folder / "static")
     return variant.path
 
 
 def with_weights_moved(twin: Twin, factor: float) -> onnx.ModelProto:
     """As a training might leave it: all weights larger, and no whole numbers of levels any more."""
+    return changed(twin, "_learning", lambda values: values * np.float32(factor))
+
+
+def with_scales_moved(twin: Twin, *, low: float = -0.02, high: float = 0.02) -> onnx.ModelProto:
+    """As a training might leave them: each by a factor of its own."""
+    random = np.random.default_rng(0)
+    return changed(twin, "_scale_learning", lambda values: random.uniform(low, high, values.shape).astype(np.float32))
+
+
+def changed(twin: Twin, ending: str, change: Callable[[np.ndarray], np.ndarray]) -> onnx.ModelProto:
+    """The twin with other values of what is learned."""
     moved = onnx.ModelProto.FromString(twin.model.SerializeToString())
     for weight in moved.graph.initializer:
-        if weight.name.endswith("_learning"):
-            weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(factor), weight.name))
+        if weight.name.endswith(ending):
+            weight.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(weight)), weight.name))
     return moved
 
 
-def computed(model: onnx.ModelProto) -> np.ndarray:
+def scales(model: onnx.ModelProto) -> np.ndarray:
+    stored = [one for one in model.graph.initializer if one.data_type == onnx.TensorProto.FLOAT]
+    return np.concatenate([numpy_helper.to_array(one).ravel() for one in stored])
+
+
+def computed(model: onnx.ModelProto, samples: Samples = SAMPLES) -> np.ndarray:
     """The scores by torch, where no sums of 8-bit products saturate."""
-    feeds = {name: torch.from_numpy(np.array(array)) for name, array in next(SAMPLES.batches(len(SAMPLES))).items()}
+    feeds = {name: torch.from_numpy(np.array(array)) for name, array in next(samples.batches(len(samples))).items()}
     with torch.no_grad():
         return DifferentiableGraph(model)(feeds)["scores"].numpy().ravel()
 
@@ -60,6 +81,60 @@ def test_the_runtime_computes_what_the_twin_has_learned(step: QuantizeStatic, tm
     (served,) = outputs(save(twin.rounded(moved), tmp_path / "rounded.onnx"), SAMPLES)
     assert noise_db(computed(moved), served) < -30
     assert noise_db(computed(twin.model), served) > -20
+
+
+@pytest.mark.parametrize("step", [FIXED, COARSE], ids=["per_channel", "per_tensor"])
+def test_a_twin_whose_scales_learn_begins_as_the_graph_it_was_made_of(step: QuantizeStatic, tmp_path: Path) -> None:
+    stored = load(quantized(step, tmp_path))
+    twin = Twin(stored, learn_scales=True)
+    assert np.allclose(computed(Twin(stored).model), computed(twin.model), atol=1e-3)
+    assert twin.rounded(twin.model) == stored
+
+
+@pytest.mark.parametrize("step", [FIXED, COARSE], ids=["per_channel", "per_tensor"])
+def test_the_runtime_computes_with_the_scales_that_were_learned(step: QuantizeStatic, tmp_path: Path) -> None:
+    stored = load(quantized(step, tmp_path))
+    twin = Twin(stored, learn_scales=True)
+    moved = with_scales_moved(twin)
+    rounded = twin.rounded(moved)
+    (served,) = outputs(save(rounded, tmp_path / "rounded.onnx"), SAMPLES)
+    assert noise_db(computed(moved), served) < -30
+    assert noise_db(computed(stored), served) > -20
+    assert not np.array_equal(scales(stored), scales(rounded))
+
+
+def test_scales_around_what_only_moves_integers_stay_equal(tmp_path: Path) -> None:
+    path = quantized_of(small_cnn(), FIXED, tmp_path)
+    twin = Twin(load(path), learn_scales=True)
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    after.mkdir()
+    moved = save(twin.rounded(with_scales_moved(twin)), tmp_path / "moved.onnx")
+    assert fused(moved, after) == fused(path, before)
+
+
+def test_a_range_behind_a_clip_does_not_outgrow_it(tmp_path: Path) -> None:
+    path = quantized_of(depthwise_cnn(), FIXED, tmp_path)
+    twin = Twin(load(path), learn_scales=True)
+    grown = save(twin.rounded(with_scales_moved(twin, low=0.02, high=0.03)), tmp_path / "grown.onnx")
+    assert "Clip" not in fused(path, tmp_path)
+    assert "Clip" not in fused(grown, tmp_path)
+
+
+@pytest.mark.parametrize("learn_scales", [False, True])
+def test_four_bit_weights_in_blocks_have_a_twin(learn_scales: bool, tmp_path: Path) -> None:
+    model = mlp().save(tmp_path / "model.onnx")
+    step = QuantizeWeights(bits=4, layout=WeightLayout.DEQUANTIZE, block_size=16)
+    (variant,) = variants(step, model, tmp_path / "packed")
+    stored = load(variant.path)
+    twin = Twin(stored, learn_scales=learn_scales)
+    assert twin.rounded(twin.model) == stored
+    moved = with_weights_moved(twin, 0.8)
+    rounded = save(twin.rounded(moved), tmp_path / "rounded.onnx")
+    samples = synthetic_samples(Signature.of(load(model)), 64, 1)
+    (served,) = outputs(rounded, samples)
+    assert noise_db(computed(moved, samples), served) < -40
+    assert fused(rounded, tmp_path) == fused(variant.path, tmp_path)
 
 
 @pytest.mark.parametrize(("weight_range", "levels"), [(Range.REDUCED, 64), (Range.FULL, 127)])

@@ -6,12 +6,23 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from engine.graph import load, save
 from engine.measure.glimpse import Glimpse
 from engine.quantize.prepare import prepared
 from engine.quantize.remedies.channels import Channels
-from engine.recipe import Calibration, EightBits, Layout, QuantizeAwareTraining, QuantizeStatic, Scales, Target
+from engine.recipe import (
+    Calibration,
+    EightBits,
+    Layout,
+    QuantizeAwareTraining,
+    QuantizeStatic,
+    QuantizeWeights,
+    Scales,
+    Target,
+    WeightLayout,
+)
 from engine.steps import STEPS, StepContext, Variant
 from tests.engine.steps.outcome import FIXED, made_up, run, sqnr_db
 from tests.models import Net, depthwise_cnn, mlp, residual_cnn, small_cnn, transformer
@@ -59,6 +70,24 @@ def trained(
     return outcome[0]
 
 
+def with_wide_ranges(model: onnx.ModelProto, factor: float) -> onnx.ModelProto:
+    """The 8-bit graph with scales of activations, and of biases with them, that use few of their levels."""
+    sources = {name: node for node in model.graph.node for name in node.output}
+    stored = {weight.name: weight for weight in model.graph.initializer}
+    biases = {node.input[2] for node in model.graph.node if node.op_type in ("Conv", "Gemm")}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            put(stored[node.input[1]], lambda values: values * np.float32(factor))
+        if node.op_type == "DequantizeLinear" and node.output[0] in biases and node.input[0] not in sources:
+            put(stored[node.input[0]], lambda values: np.rint(values / factor).astype(np.int32))
+            put(stored[node.input[1]], lambda values: values * np.float32(factor))
+    return model
+
+
+def put(weight: onnx.TensorProto, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    weight.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(weight)), weight.name))
+
+
 def structure(path: Path) -> onnx.ModelProto:
     """All of a file but the values of its weights and biases."""
     model = load(path)
@@ -73,6 +102,27 @@ def test_training_wins_back_what_a_single_scale_takes(uneven: Path, tmp_path: Pa
     untrained = quantized(FIXED.model_copy(update=coarse), uneven, tmp_path / "untrained")
     variant = trained(TRAINING.model_copy(update=coarse), uneven, tmp_path / "trained")
     assert sqnr_db(uneven, variant.path) > sqnr_db(uneven, untrained) + 6
+
+
+def test_scales_that_learn_mend_ranges_that_are_far_too_wide(tmp_path: Path) -> None:
+    model = small_cnn().save(tmp_path / "model.onnx")
+    wide = with_wide_ranges(load(quantized(FIXED, model, tmp_path / "static")), 16)
+    path = save(wide, tmp_path / "wide.onnx")
+    fixed, learned = (
+        trained(TRAINING.model_copy(update={"learn_scales": learn}), path, tmp_path / str(learn), original=model)
+        for learn in (False, True)
+    )
+    assert sqnr_db(model, learned.path) > sqnr_db(model, fixed.path) + 3
+
+
+def test_four_bit_weights_learn_in_the_blocks_they_are_stored_in(tmp_path: Path) -> None:
+    model = mlp().save(tmp_path / "model.onnx")
+    step = QuantizeWeights(bits=4, layout=WeightLayout.DEQUANTIZE, fit_rounding=False)
+    outcome = run(step, model, tmp_path / "packed", samples=made_up(model, SAMPLES))
+    assert isinstance(outcome, list)
+    variant = trained(TRAINING, outcome[0].path, tmp_path / "trained", original=model)
+    assert sqnr_db(model, variant.path) > sqnr_db(model, outcome[0].path) + 3
+    assert variant.path.stat().st_size == outcome[0].path.stat().st_size
 
 
 @pytest.mark.parametrize("net", [small_cnn, residual_cnn, depthwise_cnn, mlp, transformer])

@@ -211,3 +211,14 @@ def test_a_model_without_large_weights_is_refused(tmp_path: Path) -> None:
     outcome = run(QuantizeWeights(), path, tmp_path / "out")
     assert isinstance(outcome, Skipped)
     assert "1024" in outcome.reason
+
+
+@pytest.mark.parametrize("layout", [WeightLayout.MATMUL_NBITS, WeightLayout.DEQUANTIZE])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_four_bits_come_nearer_when_their_errors_cancel(layout: WeightLayout, symmetric: bool, tmp_path: Path) -> None:
+    path = EXAMPLES / "transformer.onnx"
+    step = packed(layout, bits=4, symmetric=symmetric, fit_rounding=False)
+    (plain,) = variants(step, path, tmp_path / "plain")
+    (fitted,) = variants(step.model_copy(update={"fit_rounding": True}), path, tmp_path / "fitted")
+    assert sqnr_db(path, fitted.path) > sqnr_db(path, plain.path) + 3
+    assert fitted.path.stat().st_size == plain.path.stat().st_size
