@@ -74,21 +74,28 @@ def _options(schema: dict[str, Any]) -> str:
     options = {name: option for name, option in schema["properties"].items() if name != "kind"}
     if not options:
         return "\nNo options.\n"
-    rows = [f"| `{name}` | {_values(option, schema)} | `{option['default']}` | {option.get('description', '')} |"
+    rows = [f"| `{name}` | {_values(option, schema)} | {_default(option)} | {option.get('description', '')} |"
             for name, option in options.items()]  # fmt: skip
     return "\n| option | values | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
+def _default(option: dict[str, Any]) -> str:
+    return f"`{option['default']}`" if "default" in option else "must be given"
+
+
 def _values(option: dict[str, Any], schema: dict[str, Any]) -> str:
     if "$ref" in option:
-        return ", ".join(f"`{value}`" for value in schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]["enum"])
+        named = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
+        return ", ".join(f"`{value}`" for value in named["enum"]) if "enum" in named else named["description"]
     if "anyOf" in option:
         return ", ".join(_values(one, schema) for one in option["anyOf"])
-    if "minimum" in option:
-        return f"{option['minimum']} … {option['maximum']}"
+    if "minimum" in option or "exclusiveMinimum" in option:
+        low = option.get("minimum", f"above {option.get('exclusiveMinimum')}")
+        high = option.get("maximum", f"below {option.get('exclusiveMaximum')}")
+        return f"{low} … {high}"
     if "enum" in option or "const" in option:
         return ", ".join(f"`{value}`" for value in option.get("enum", [option.get("const")]))
-    return option["type"]
+    return f"list of {_values(option['items'], schema)}" if "$ref" in option.get("items", {}) else option["type"]
 
 
 # ── the tree ─────────────────────────────────────────────────────────────────────────────────────────────────────────

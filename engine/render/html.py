@@ -20,6 +20,7 @@ from engine.render import charts
 from engine.render.comparison import side_by_side
 from engine.render.learning import learning
 from engine.render.mixed import mixed
+from engine.render.replaced import replaced
 from engine.render.tables import before_and_after
 from engine.report import Outcome, Report
 
@@ -64,6 +65,7 @@ def render_html(report: Report) -> str:
             if (chart := charts.layers(profile))
         ],
         mixture=mixed(report),
+        replacing=replaced(report),
         learning=learning(report),
         kinds=charts.kinds(report.profile_before, report.profile_after),
         recipe=json.dumps(_again(report), indent=2, ensure_ascii=False),

@@ -48,7 +48,7 @@ def write_taught(taught: Sequence[Taught], steps: int, key: str, folder: Path) -
 def read_taught(parts: Sequence[Part], key: str, folder: Path) -> tuple[list[Taught], int] | None:
     """These parts as they were written, and how many steps they had; None where not all of them are there."""
     try:
-        with np.load(folder / FILE, allow_pickle=False) as stored:
+        with (folder / FILE).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             note = json.loads(str(stored["arr_0"]))
             if note["key"] != key:
                 return None
