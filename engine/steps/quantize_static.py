@@ -19,6 +19,7 @@ there, 7-bit weights come first. Following Jacob et al. 2018, Krishnamoorthi 201
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,9 +29,10 @@ import onnx
 from engine.graph import load_structure
 from engine.quantize.formats import CALIBRATIONS, REMEDIES, formats, label, plainest
 from engine.quantize.kept import refuse_unknown
+from engine.quantize.mixing import mixtures
 from engine.quantize.prepare import prepared
 from engine.quantize.refusal import refusal
-from engine.quantize.sensitivity import LayerEffect, Sensitivity, first_guess
+from engine.quantize.sensitivity import LayerEffect, Sensitivity
 from engine.quantize.workshop import Workshop
 from engine.recipe import Calibration, Layout, QuantizeStatic
 from engine.steps.base import Rounds, Skipped, Standing, StepContext, Variant
@@ -38,8 +40,6 @@ from engine.steps.leaders import LEAST_DB, NOISE, leaders
 
 if TYPE_CHECKING:
     from engine.measure.glimpse import Glimpse  # its libraries take a second to import, and inspection needs none
-
-MOST_MIXTURES = 5  #: with float, that are measured in full
 
 
 def refuse(model: onnx.ModelProto) -> str | None:
@@ -134,22 +134,14 @@ class Search:
     # ── mixing with float ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _mixtures(self, best: _File, standing: Standing) -> Rounds:
-        """Fewer layers in 8 bits, halving the doubt about how few it takes until the limit holds."""
+        """Fewer layers in 8 bits, as few as it takes."""
         effects = self._effects(best, noise=not standing.inside)
-        slower = [effect.name for effect in effects if effect.gained_ms is not None and effect.gained_ms < 0]
-        if standing.inside:
-            if 0 < len(slower) < len(effects):  # all of them in float would be the original
-                yield [self._mixture(best, effects, slower)]
-            return
-        order = [effect.name for effect in effects if effect.name not in slower]
-        outside, inside = 0, len(order)
-        number = first_guess(effects, order, standing.loss_over_limit)
-        for _ in range(MOST_MIXTURES):
-            if not outside < number < inside:
-                return
-            answer = yield [self._mixture(best, effects, [*slower, *order[:number]])]
-            outside, inside = (outside, number) if answer is not None and answer.inside else (number, inside)
-            number = (outside + inside) // 2
+        asked = mixtures(effects, standing)
+        answer = None
+        with suppress(StopIteration):
+            while True:
+                kept = asked.send(answer)
+                answer = yield [self._mixture(best, effects, kept)]
 
     def _effects(self, best: _File, *, noise: bool) -> list[LayerEffect]:
         """What 8 bits do to each layer, the most harmful first."""
