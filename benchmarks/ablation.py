@@ -42,6 +42,7 @@ PLAIN = QuantizeStatic(
     samples=LEARNED,
     equalize=False,
     smooth=False,
+    fit_rounding=False,
     correct_bias=False,
     mixed=False,
 )
@@ -53,10 +54,11 @@ MEASURES: dict[str, dict[str, Any]] = {
     "one scale per tensor": {"weight_scales": Scales.PER_TENSOR},
     "channels equalized": {"equalize": True},
     "outliers smoothed": {"smooth": True},
+    "weights rounded by least squares": {"fit_rounding": True},
     "biases corrected": {"correct_bias": True},
     "some layers in float": {"mixed": "auto"},
     "what quantize_static finds by itself": {
-        **dict.fromkeys(("equalize", "smooth", "correct_bias"), "auto"),
+        **dict.fromkeys(("equalize", "smooth", "fit_rounding", "correct_bias"), "auto"),
         "calibration": Calibration.AUTO,
     },
 }

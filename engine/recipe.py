@@ -94,6 +94,7 @@ class EightBits(Grammar):
     samples: int = Field(256, ge=1, le=100_000, description="Calibration samples to read at most.")
     equalize: bool | Auto = Field("auto", description="Even out the weight ranges of layers that follow each other.")
     smooth: bool | Auto = Field("auto", description="Move outliers of activations into the weights they meet.")
+    fit_rounding: bool | Auto = Field("auto", description=FIT_ROUNDING)
     correct_bias: bool | Auto = Field("auto", description="Take the mean error of rounding out of each layer's bias.")
     keep_float: KeepFloat = ()
 

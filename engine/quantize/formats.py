@@ -6,7 +6,12 @@ from engine.recipe import Activations, Calibration, Layout, QuantizeStatic, Rang
 
 #: the first one is what formats are compared with, since it seldom fails
 CALIBRATIONS = (Calibration.PERCENTILE, Calibration.MINMAX, Calibration.ENTROPY, Calibration.MSE)
-REMEDIES = {"equalize": "equalized", "smooth": "smoothed", "correct_bias": "biases corrected"}
+REMEDIES = {
+    "equalize": "equalized",
+    "smooth": "smoothed",
+    "fit_rounding": "rounded by least squares",
+    "correct_bias": "biases corrected",
+}
 
 
 def formats(step: QuantizeStatic, *, saturates: bool) -> list[QuantizeStatic]:

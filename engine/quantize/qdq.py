@@ -24,11 +24,11 @@ from engine.quantize.integers import (
     activation_parameters,
     quantize_bias,
     quantize_constant,
-    quantize_weight,
     weight_scale,
     widened_for_bias,
 )
 from engine.quantize.plan import HARD, Layer, Plan, carried, replaced
+from engine.quantize.rounding import TO_NEAREST, Rounding
 
 SWISH = 1 / 6, 0.5  #: slope and summand of the gate in a HardSwish
 Ranges = Mapping[str, tuple[float, float]]
@@ -53,10 +53,12 @@ class Format:
         return REDUCED_LEVELS if self.reduced else FULL_LEVELS
 
 
-def quantized(model: onnx.ModelProto, plan: Plan, ranges: Ranges, form: Format) -> onnx.ModelProto:
+def quantized(
+    model: onnx.ModelProto, plan: Plan, ranges: Ranges, form: Format, rounding: Rounding = TO_NEAREST
+) -> onnx.ModelProto:
     """A copy of the model with the plan carried out."""
     copy = copied(model, without=replaced(model, plan.layers))
-    _Surgery(copy, model, plan, ranges, form).operate()
+    _Surgery(copy, model, plan, ranges, form, rounding=rounding).operate()
     drop_unused(copy)
     return copy
 
@@ -76,11 +78,19 @@ def folded(node: onnx.NodeProto, layer: Layer, weights: Weights) -> tuple[np.nda
 
 class _Surgery:
     def __init__(
-        self, copy: onnx.ModelProto, original: onnx.ModelProto, plan: Plan, ranges: Ranges, form: Format
+        self,
+        copy: onnx.ModelProto,
+        original: onnx.ModelProto,
+        plan: Plan,
+        ranges: Ranges,
+        form: Format,
+        *,
+        rounding: Rounding,
     ) -> None:
         self.graph = copy.graph
         self.plan = plan
         self.form = form
+        self.rounding = rounding
         self.names = Names.of(original)
         self.weights = weights_of(original)
         self.parameters = {
@@ -192,7 +202,8 @@ class _Surgery:
         scale = weight_scale(weight, axis, self.form.levels)
         if bias is not None:
             scale = widened_for_bias(scale, bias, source.scale)
-        node.input[1] = self._dequantized(layer.weight, quantize_weight(weight, scale, axis, self.form.levels))
+        stored = self.rounding.rounded(node.output[0], layer, weight, scale=scale, axis=axis, levels=self.form.levels)
+        node.input[1] = self._dequantized(layer.weight, stored)
         if bias is not None and layer.bias is not None:
             accumulator = np.asarray(source.scale * scale, np.float32)
             rounded = QuantizedWeight(quantize_bias(bias, accumulator), accumulator, None if axis is None else 0)
@@ -200,7 +211,7 @@ class _Surgery:
 
     def _dequantized(self, name: str, weight: QuantizedWeight) -> str:
         """The float view of a stored weight; layers that share a weight share its integers."""
-        key = (name, weight.axis, weight.scale.tobytes())
+        key = (name, weight.axis, weight.scale.tobytes(), weight.values.tobytes())
         if key not in self.stored:
             inputs = [
                 self._store(weight.values, f"{name}_quantized"),

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -22,8 +23,12 @@ from engine.quantize.qdq import Format, quantized
 from engine.quantize.qoperator import to_qoperator
 from engine.quantize.remedies.bias import Errors, corrected, mean_errors
 from engine.quantize.remedies.equalize import equalized
+from engine.quantize.remedies.rounding import moments_of
 from engine.quantize.remedies.smooth import channel_peaks, smoothed
+from engine.quantize.rounding import TO_NEAREST, Rounding
 from engine.recipe import Activations, Calibration, Layout, QuantizeStatic, Range, Scales
+
+ANYWHERE = ("fit_rounding", "correct_bias")  #: remedies that always find something to do
 
 
 @dataclass
@@ -54,10 +59,11 @@ class Workshop:
         base, form = self.base(options), format_of(options)
         graph, planned = base.graph, self.plan(options)
         ranges = base.ranges(planned, options, form)
+        rounding = base.rounding(planned) if options.fit_rounding is True else TO_NEAREST
         if options.correct_bias is True:
-            graph = corrected(graph, base.errors(planned, form))
+            graph = corrected(graph, base.errors(planned, form, rounding))
             planned = plan(graph, base.unusable, self.kept(options))
-        model = quantized(graph, planned, ranges, form)
+        model = quantized(graph, planned, ranges, form, rounding)
         keep_weights_float(model)
         if options.layout is Layout.QOPERATOR:
             model = to_qoperator(model) or model
@@ -76,9 +82,7 @@ class Workshop:
 
     def can(self, remedy: str, options: QuantizeStatic) -> bool:
         """Whether the remedy finds anything to do."""
-        return remedy == "correct_bias" or self.base(options.model_copy(update={remedy: True})) is not self.base(
-            options
-        )
+        return remedy in ANYWHERE or self.base(options.model_copy(update={remedy: True})) is not self.base(options)
 
     def _base(self, *, equalize: bool, smooth: bool) -> "Base":
         key = (equalize, smooth)
@@ -106,7 +110,8 @@ class Base:
     calibrator: Calibrator
     extremes: Ranges = field(default_factory=dict)
     unusable: set[str] = field(default_factory=set)  #: tensors that hold NaN or infinity
-    _errors: dict[Format, Errors] = field(default_factory=dict)
+    _errors: dict[tuple[Format, bool], Errors] = field(default_factory=dict)
+    _moments: dict[str, Any] = field(default_factory=dict)
 
     def plan(self, keep_float: tuple[str, ...] = ()) -> Plan:
         """A plan whose tensors all have a finite range."""
@@ -126,11 +131,18 @@ class Base:
             return extremes
         return self.calibrator.ranges(options.calibration, extremes, percent=options.percentile, form=form)
 
-    def errors(self, planned: Plan, form: Format) -> Errors:
+    def rounding(self, planned: Plan) -> Rounding:
+        """By least squares; what each layer reads is looked at once."""
+        missing = {name: layer for name, layer in planned.layers.items() if name not in self._moments}
+        self._moments |= dict.fromkeys(missing) | dict(moments_of(self.calibrator, missing)) if missing else {}
+        known = {name: self._moments[name] for name in planned.layers}
+        return Rounding({name: moments for name, moments in known.items() if moments is not None})
+
+    def errors(self, planned: Plan, form: Format, rounding: Rounding) -> Errors:
         """What rounding shifts the output of each layer of the plan by; each is learned once for a format."""
-        known = self._errors.setdefault(form, {})
+        known = self._errors.setdefault((form, bool(rounding.moments)), {})
         missing = {name: layer for name, layer in planned.layers.items() if name not in known}
-        known |= mean_errors(self.calibrator, missing, form) if missing else {}
+        known |= mean_errors(self.calibrator, missing, form, rounding) if missing else {}
         return {name: known[name] for name in planned.layers if name in known}
 
 

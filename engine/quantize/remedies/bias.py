@@ -18,10 +18,11 @@ from onnx import numpy_helper
 
 from engine.graph import attribute, is_standard, weights_of
 from engine.quantize.calibrate import Calibrator
-from engine.quantize.integers import quantize_weight, weight_scale
+from engine.quantize.integers import weight_scale
 from engine.quantize.plan import Layer
 from engine.quantize.qdq import Format
 from engine.quantize.remedies.draft import Draft
+from engine.quantize.rounding import TO_NEAREST, Rounding
 
 MOST_BYTES = 256 << 20  #: of weights that one pass over the samples takes in
 
@@ -32,11 +33,11 @@ Layers = Mapping[str, Layer]
 # ── learning ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def mean_errors(calibrator: Calibrator, layers: Layers, form: Format) -> Errors:
+def mean_errors(calibrator: Calibrator, layers: Layers, form: Format, rounding: Rounding = TO_NEAREST) -> Errors:
     """What rounding the weights of these layers shifts their outputs by."""
     found: Errors = {}
     for some in _portions(calibrator.model, layers):
-        found |= _errors_of(calibrator, some, form)
+        found |= _errors_of(calibrator, some, form, rounding)
     return found
 
 
@@ -56,10 +57,10 @@ def _portions(model: onnx.ModelProto, layers: Layers) -> Iterator[dict[str, Laye
         yield portion
 
 
-def _errors_of(calibrator: Calibrator, layers: Layers, form: Format) -> Errors:
+def _errors_of(calibrator: Calibrator, layers: Layers, form: Format, rounding: Rounding) -> Errors:
     draft = Draft(calibrator.model)
     nodes = {node.output[0]: node for node in draft.model.graph.node if node.output}
-    outputs = [_shift(draft, nodes[name], _rounding(draft, layer, form)) for name, layer in layers.items()]
+    outputs = [_shift(draft, nodes[name], _off(name, layer, draft, form, rounding)) for name, layer in layers.items()]
     sums, runs = [np.zeros(1)] * len(outputs), 0
     for values in calibrator.run(draft.giving(outputs), outputs):
         sums = [total + value for total, value in zip(sums, values, strict=True)]
@@ -67,12 +68,12 @@ def _errors_of(calibrator: Calibrator, layers: Layers, form: Format) -> Errors:
     return {name: total / runs for name, total in zip(layers, sums, strict=True)}
 
 
-def _rounding(draft: Draft, layer: Layer, form: Format) -> np.ndarray:
+def _off(name: str, layer: Layer, draft: Draft, form: Format, rounding: Rounding) -> np.ndarray:
     """The rounded weight less the weight."""
     weight = numpy_helper.to_array(draft.weights[layer.weight])
     axis = layer.axis if form.per_channel else None
     scale = weight_scale(weight, axis, form.levels)
-    stored = quantize_weight(weight, scale, axis, form.levels)
+    stored = rounding.rounded(name, layer, weight, scale=scale, axis=axis, levels=form.levels)
     shape = [1] * weight.ndim
     if axis is not None:
         shape[axis] = -1

@@ -10,7 +10,7 @@ from engine.quantize.fitted import fitted_levels
 from engine.quantize.patches import Patch, patch_of
 
 RANDOM = np.random.default_rng(0)
-LIMITS = np.float64(-7), np.float64(7)
+LIMITS = np.array(-7.0), np.array(7.0)
 
 
 def rounding_noise(levels: np.ndarray, weights: np.ndarray, inputs: np.ndarray) -> float:

@@ -32,7 +32,7 @@ def test_what_is_asked_for_is_the_only_format() -> None:
         correct_bias=True,
     )
     (step,) = formats(asked, saturates=False)
-    assert step == asked.model_copy(update={"equalize": False, "smooth": False, "mixed": False})
+    assert step == asked.model_copy(update={"equalize": False, "smooth": False, "fit_rounding": False, "mixed": False})
     assert label(step, floats=2) == (
         "static int8, signed activations, 7-bit weights with one scale per tensor, MSE ranges, biases corrected, "
         "QOperator, 2 layers in float"

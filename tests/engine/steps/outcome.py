@@ -23,6 +23,7 @@ FIXED = QuantizeStatic(
     samples=64,
     equalize=False,
     smooth=False,
+    fit_rounding=False,
     correct_bias=False,
     mixed=False,
 )
