@@ -13,6 +13,7 @@ from engine.errors import ModelRejected, shown
 from engine.footprint import peak_activations
 from engine.graph import all_graphs, operators, opset
 from engine.measure.complexity import count
+from engine.recipe import UseModel
 from engine.report import ArrayInfo, DatasetSummary, ModelSummary, StepFit
 from engine.runtime import check_loads
 from engine.signature import Signature
@@ -68,7 +69,11 @@ def summarize(model: onnx.ModelProto, size_bytes: int) -> ModelSummary:
         macs=complexity.macs,
         size_bytes=size_bytes,
         expected_memory_bytes=size_bytes + peak_activations(model),
-        steps=[_fit(kind.model_fields["kind"].default, technique.refuse(model)) for kind, technique in STEPS.items()],
+        steps=[
+            _fit(kind.model_fields["kind"].default, technique.refuse(model))
+            for kind, technique in STEPS.items()
+            if kind is not UseModel  # which says nothing of this model
+        ],
         warnings=_warnings(model, signature),
     )
 

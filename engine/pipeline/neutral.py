@@ -70,7 +70,7 @@ def analyzed(model: ModelSummary, figures: Figures, profile: Profile | None, nam
     time = (
         f"One run of {name} takes {words.milliseconds(latency.median_ms)}" if latency else f"{name} was not timed yet"
     )
-    fitting = [step.kind for step in model.steps if step.applies and step.kind != "use_model"]
+    fitting = [step.kind for step in model.steps if step.applies]
     size, parameters, macs = words.size(figures.size_bytes), words.count(figures.parameters), words.count(figures.macs)
     reasons = [
         f"{size} in the file, {parameters} parameters, {macs} multiply-adds a run.",
