@@ -28,10 +28,9 @@ class Mixed:
 
 
 def mixed(report: Report) -> Mixed | None:
-    """Of the offered file, else of the last one that mixes; None where none does."""
-    mixing = [trial for trial in report.trials if trial.layers]
-    chosen = [trial for trial in mixing if trial.id == report.verdict.chosen]
-    return _of(chosen[0] if chosen else mixing[-1]) if mixing else None
+    """Of the offered file; None where it does not mix, or the original is offered."""
+    chosen = (trial for trial in report.trials if trial.id == report.verdict.chosen)
+    return next((_of(trial) for trial in chosen if trial.layers), None)
 
 
 def _of(trial: Trial) -> Mixed:
