@@ -22,6 +22,7 @@ from engine.render.learning import learning
 from engine.render.mixed import mixed
 from engine.render.replaced import replaced
 from engine.render.tables import before_and_after
+from engine.render.work import roofline, work_against_time
 from engine.report import Outcome, Report
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -67,6 +68,8 @@ def render_html(report: Report) -> str:
         mixture=mixed(report),
         replacing=replaced(report),
         learning=learning(report),
+        work=work_against_time(report),
+        roofs=roofline(report),
         kinds=charts.kinds(report.profile_before, report.profile_after),
         recipe=json.dumps(_again(report), indent=2, ensure_ascii=False),
     )

@@ -1,0 +1,71 @@
+"""Work against time, as the page draws it."""
+
+import pytest
+
+from engine.render.html import render_html
+from engine.render.work import roofline, work_against_time
+from engine.report import Profile, Report
+from tests.engine.render.reports import improved
+from tests.engine.render.test_html import Reader
+
+
+def pruned(*macs: int) -> Report:
+    """Trials with a measured time, and so many multiply-adds."""
+    report = improved()
+    with_times = [trial for trial in report.trials if trial.figures]
+    trials = [
+        trial.model_copy(update={"figures": trial.figures.model_copy(update={"macs": count})})
+        for trial, count in zip(with_times, macs, strict=False)
+        if trial.figures
+    ]
+    return report.model_copy(update={"trials": trials})
+
+
+def test_a_file_whose_time_fell_less_than_its_operations_lies_above_the_line() -> None:
+    whole = improved().baseline.macs
+    assert whole is not None
+    drawing = work_against_time(pruned(whole, whole // 4, whole // 4, whole // 2))  # 1.06, 0.71, 1.74, 1.69 times
+    assert drawing is not None
+    (diagonal,) = drawing.lines
+    (left, bottom), (right, top) = diagonal.start, diagonal.end
+    for dot in drawing.dots[1:]:
+        on_line = bottom + (top - bottom) * (dot.x - left) / (right - left)
+        assert dot.y < on_line  # down the page is less time
+    first = drawing.dots[0]
+    assert first.y > bottom + (top - bottom) * (first.x - left) / (right - left)  # as many operations, less time
+
+
+def test_files_that_do_as_much_as_before_need_no_chart() -> None:
+    whole = improved().baseline.macs
+    assert whole is not None
+    assert work_against_time(pruned(whole, whole, whole, whole // 2)) is None
+    assert "Operations are not time" not in render_html(improved())
+
+
+def test_layers_lie_at_what_they_reach_and_under_the_roofs() -> None:
+    drawing = roofline(improved())
+    assert drawing is not None
+    assert {dot.kind for dot in drawing.dots} == {"before", "after"}
+    assert [line.text.split(":")[0] for line in drawing.lines] == ["float32", "int8", "memory"]
+    float32, int8, memory = drawing.lines
+    assert int8.end[1] < float32.end[1]  # higher on the page
+    assert all(dot.y > float32.end[1] for dot in drawing.dots)
+    assert memory.end[1] == pytest.approx(int8.end[1], abs=0.1)  # the slope ends where arithmetic is the limit
+
+
+def test_without_the_roofs_of_the_machine_there_is_no_roofline() -> None:
+    report = improved()
+    unknown = report.environment.machine.model_copy(update={"bandwidth_gb_s": None})
+    environment = report.environment.model_copy(update={"machine": unknown})
+    assert roofline(report.model_copy(update={"environment": environment})) is None
+    assert roofline(report.model_copy(update={"profile_before": None, "profile_after": None})) is None
+    assert roofline(report.model_copy(update={"profile_before": Profile(operators=[], total_ms=0)})) is not None
+
+
+def test_the_page_holds_both_and_stays_closed() -> None:
+    whole = improved().baseline.macs
+    assert whole is not None
+    page = render_html(pruned(whole, whole // 4, whole // 4, whole // 2))
+    assert Reader(page).open == []
+    assert "Operations are not time" in page
+    assert "How near the roof" in page
