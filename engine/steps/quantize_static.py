@@ -14,6 +14,9 @@ Which format is best is not known before it is measured, so what is `auto` is ch
     3  mixed       where the limit is missed, the layers that cost most accuracy for least time go back to float, and
                    those that 8 bits make slower do in any case
 
+Of the remedies, rounding by least squares helps nearly anywhere, most with 7-bit weights: 26.2 → 32.3 dB on a residual
+network, 32.0 → 35.0 dB on a depthwise one. It takes the calibration samples and seconds (Frantar et al. 2023).
+
 On x86 CPUs without VNNI pairs of unsigned times signed products are summed in 16 bits and saturate with full weights;
 there, 7-bit weights come first. Following Jacob et al. 2018, Krishnamoorthi 2018 and Nagel et al. 2021.
 """

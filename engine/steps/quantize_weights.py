@@ -8,6 +8,10 @@ the time goes into reading weights: ONNX Runtime's MatMulNBits reads them packed
 as it runs. Does not pay in time for convolutions, nor where many rows are multiplied at once; there, `unpack` still
 saves the bytes and computes just as fast as before, but needs a few times the memory while the model is loaded.
 
+With 4 bits, products are rounded by least squares (`fit_rounding`): each weight makes up for what rounding the ones
+before it did to the output, on 256 calibration samples; seconds, no training, the same size and speed (Frantar et al.
+2023). A transformer on Fashion-MNIST in blocks of 32: 26.8 → 37.1 dB; a text transformer, 26.4 → 31.1 dB.
+
 Convolutions and recurrent layers are stored in 8 bits, whatever `bits` says, and are always unpacked. 8 bits lose next
 to nothing (30 to 55 dB on the models we tried); 4 bits want large models, and small blocks.
 """
