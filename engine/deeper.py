@@ -202,9 +202,10 @@ class _Bisection:
         """By what such steps have cost so far."""
         seconds = 0.0
         for step in steps:
-            known = self.pipeline.costs.get(type(step), OVERHEAD_SECONDS)
-            training = isinstance(step, Learning) and step.minutes
-            seconds += 60 * step.minutes + OVERHEAD_SECONDS if training else known
+            if isinstance(step, Learning) and step.minutes:
+                seconds += 60 * step.minutes + OVERHEAD_SECONDS
+            else:
+                seconds += self.pipeline.costs.get(type(step), OVERHEAD_SECONDS)
         return self.pipeline.clock.allows(seconds)
 
     def story(self) -> str:

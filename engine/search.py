@@ -5,6 +5,7 @@
     3  8-bit weights and activations that are quantized as the model runs, for models of matrix products
     4  the format that won, on the original graph: now and then folding gets in the way of the runtime's own fusions
     5  weights alone in 8 bits; where the file or the memory shall become small, in 4 bits and 16-bit floats too
+    6  a smaller network that learns, then the format that won: as long as the budget lasts (`engine.deeper`)
 
 A plan is a list of steps; plans that begin alike share their beginning (`pipeline.plan`). What a later plan holds may
 depend on what the earlier ones showed, so this is a generator that looks at the table before each plan.
@@ -12,10 +13,14 @@ depend on what the earlier ones showed, so this is a generator that looks at the
 
 from collections.abc import Iterator, Sequence
 
+from engine import deeper
+from engine.pipeline.plan import Pipeline
 from engine.pipeline.trials import Candidate, Trials
 from engine.recipe import (
     ConvertFloat16,
+    Distill,
     Minimize,
+    PruneChannels,
     QuantizeDynamic,
     QuantizeStatic,
     QuantizeWeights,
@@ -31,7 +36,7 @@ QUANTIZED = (QuantizeStatic, QuantizeDynamic)
 SMALLER: list[Step] = [QuantizeWeights(bits=8), QuantizeWeights(bits=4), ConvertFloat16()]
 
 
-def plans(recipe: Recipe, trials: Trials) -> Iterator[Plan]:
+def plans(recipe: Recipe, trials: Trials, pipeline: Pipeline | None = None) -> Iterator[Plan]:
     """Explicit steps are one plan; each model to compare with is one; an analysis has none."""
     if recipe.steps is not None:
         yield recipe.steps
@@ -47,16 +52,22 @@ def plans(recipe: Recipe, trials: Trials) -> Iterator[Plan]:
         yield best.steps[1:]
     for step in _smaller(trials.minimize):
         yield [SimplifyGraph(), step]
+    if pipeline is not None and not pipeline.out_of_time:
+        yield from deeper.plans(recipe, trials, pipeline)
 
 
-def outline(recipe: Recipe) -> list[Step]:
+def outline(recipe: Recipe, pipeline: Pipeline | None = None) -> list[Step]:
     """The steps that are likely to be taken, to tell how long the job will be."""
     if recipe.steps is not None:
         return list(recipe.steps)
     if recipe.goal is None:
         return [UseModel(model=model) for model in recipe.compare or []]
     smaller = _smaller(recipe.goal.minimize)
-    return [SimplifyGraph(), QuantizeStatic(), QuantizeDynamic(), QuantizeStatic(mixed=False), *smaller]
+    cheap = [SimplifyGraph(), QuantizeStatic(), QuantizeDynamic(), QuantizeStatic(mixed=False), *smaller]
+    learning = pipeline is not None and deeper.reason_against(recipe, pipeline) is None
+    trainings = deeper.shares(recipe.budget.minutes) if learning else []
+    learned = [(PruneChannels(), Distill(minutes=minutes), QuantizeStatic()) for minutes in trainings]
+    return [*cheap, *(step for plan in learned for step in plan)]
 
 
 def _smaller(minimize: Minimize) -> list[Step]:

@@ -22,7 +22,7 @@ from engine.measure.latency import LatencyComparison
 from engine.measure.lock import HostLock
 from engine.pipeline.material import some
 from engine.recipe import Recipe
-from engine.report import Figures, Interval
+from engine.report import Accuracy, Figures, Interval
 from engine.signature import Signature
 
 QUICK_ROUNDS = 40  #: enough to choose by, unless they take too long
@@ -40,9 +40,10 @@ class Bench:
     original: Path
     recipe: Recipe
     signature: Signature
-    samples: Samples  #: to judge by; never learned from
+    samples: Samples  #: to weigh by; never learned from
     folder: Path
     lock: HostLock
+    unseen: Samples | None = None  #: to judge by in the end; None where the same do both
     feeds: Feeds = field(init=False)
     baseline: Figures = field(init=False)  #: of the original, as far as they are known
     noise_floor: Interval | None = field(default=None, init=False)
@@ -74,17 +75,27 @@ class Bench:
         self.run_ms, self.noise_floor = itself.baseline.median_ms, itself.speedup
         self._judge_by_what_is_affordable(budget_seconds)
         started = time.monotonic()
-        self.reference = accuracy.run_outputs(
-            self.original, self.samples, self.recipe.target, self.folder / "reference", lock=self.lock
-        )
+        measured: dict[str, object] = {"latency": itself.baseline, "accuracy": self._look_at_the_original("reference")}
         self.pass_seconds = time.monotonic() - started
-        quality = self._compared(self.reference)
-        self.doubts = quality.warnings
-        measured: dict[str, object] = {"latency": itself.baseline, "accuracy": quality.candidate}
         started = time.monotonic()
         measured["peak_memory_bytes"] = self.memory(self.original)
         self.start_seconds = time.monotonic() - started
         self.baseline = self.baseline.model_copy(update=measured)
+
+    def judge_by_unseen(self, budget_seconds: float) -> None:
+        """From now on, by samples that had no part in any choice."""
+        assert self.unseen is not None, "there are such samples"
+        self.samples, self.unseen = self.unseen, None
+        self._judge_by_what_is_affordable(budget_seconds)
+        self.baseline = self.baseline.model_copy(update={"accuracy": self._look_at_the_original("judged")})
+
+    def _look_at_the_original(self, folder: str) -> Accuracy:
+        self.reference = accuracy.run_outputs(
+            self.original, self.samples, self.recipe.target, self.folder / folder, lock=self.lock
+        )
+        quality = self._compared(self.reference)
+        self.doubts = quality.warnings
+        return quality.candidate
 
     def _judge_by_what_is_affordable(self, budget_seconds: float) -> None:
         """As many samples as the budget can run for every candidate."""

@@ -3,8 +3,11 @@
 The original also runs against itself. A candidate is an improvement only where the whole interval of what it gained
 lies above 1, and what it gained lies above what the original “gained” on itself. If the favourite does not hold, the
 next best may.
+
+Where the search kept samples apart, the finalists are judged by those first: whatever was chosen by luck shows there.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +17,7 @@ from engine.errors import EngineError
 from engine.measure import latency
 from engine.measure.latency import LatencyComparison
 from engine.pipeline.bench import Bench
-from engine.pipeline.trials import Candidate, Trials
+from engine.pipeline.trials import Candidate, Trials, unfaithfulness
 from engine.recipe import Layout, QuantizeAwareTraining, QuantizeStatic, Step
 from engine.report import Interval, LatencySeries
 
@@ -39,8 +42,10 @@ class Final:
 
 def expected_seconds(bench: Bench, load_ms: float, budget_seconds: float) -> float:
     files = FINALISTS + 2
+    judging = bench.pass_seconds * (FINALISTS + 1) * len(bench.unseen or ()) / len(bench.samples)
     each = bench.start_seconds + files * load_ms / 1000 + _wanted_seconds(bench.run_ms, files)
-    return min(MOST_PROCESSES * each + (files + PROFILES) * bench.start_seconds, LARGEST_SHARE * budget_seconds)
+    measuring = MOST_PROCESSES * each + (files + PROFILES) * bench.start_seconds
+    return min(measuring + judging, LARGEST_SHARE * budget_seconds)
 
 
 def affordable(left_seconds: float, start_seconds: float, wanted_seconds: float) -> tuple[int, float]:
@@ -61,6 +66,10 @@ def decide(bench: Bench, trials: Trials, left_seconds: float) -> Final:
     finalists = _finalists(bench, trials)
     if not finalists and trials.recipe.analyze is None:
         return Final(None, bench.noise_floor, {})
+    if bench.unseen is not None:
+        started = time.monotonic()
+        finalists = _judged_by_unseen(bench, trials, finalists)
+        left_seconds -= time.monotonic() - started
     measured = _measure(bench, [bench.original, *(finalist.path for finalist in finalists)], left_seconds)
     against_itself, *comparisons = measured
     baseline = bench.baseline.model_copy(
@@ -86,7 +95,39 @@ def _finalists(bench: Bench, trials: Trials) -> list[Candidate]:
     ranked = [candidate for candidate in trials.ranked() if candidate.path.exists()]
     promising = [candidate for candidate in ranked if trials.gained(candidate) > 1]
     most = FINALISTS if beside.size_bytes(bench.original) < HUGE_BYTES else 1
+    if bench.unseen is not None and len(promising) > most > 1:
+        return [*promising[: most - 1], min(promising[most - 1 :], key=unfaithfulness)]
     return promising[:most] or ranked[:1]
+
+
+def _judged_by_unseen(bench: Bench, trials: Trials, finalists: Sequence[Candidate]) -> list[Candidate]:
+    """Those that run on samples which the search never saw, with what they lose there."""
+    searched, budget_seconds = len(bench.samples), 60 * bench.recipe.budget.minutes
+    bench.judge_by_unseen(budget_seconds)
+    trials.original = replace(trials.original, figures=bench.baseline)
+    judged = [one for finalist in finalists if (one := _judged_anew(bench, finalist))]
+    trials.candidates |= {one.id: one for one in judged}
+    trials.notes.append(
+        f"The search weighed files by {searched} samples; the finalists were judged by {len(bench.samples)} others, "
+        "which it never saw."
+    )
+    if judged and (excess := trials.excess(judged[0])):
+        trials.notes.append(
+            f"The favourite of the search was {judged[0].id}, but on samples that it never saw {excess}"
+        )
+    return judged
+
+
+def _judged_anew(bench: Bench, finalist: Candidate) -> Candidate | None:
+    try:
+        quality = bench.quality(finalist.path)
+    except EngineError as error:
+        bench.warnings.append(f"{finalist.id} does not run on all samples, so it is not offered. {error.detail}")
+        return None
+    figures = finalist.figures.model_copy(update={"accuracy": quality.candidate})
+    lost = {"accuracy_drop": quality.drop, "sqnr_db": quality.sqnr_db, "agreement": quality.agreement}
+    comparison = finalist.comparison.model_copy(update=lost)
+    return replace(finalist, figures=figures, comparison=comparison, warnings=tuple(quality.warnings))
 
 
 def _measure(bench: Bench, candidates: Sequence[Path], left_seconds: float) -> list[LatencyComparison]:
@@ -133,6 +174,7 @@ def _can_be_emulated(step: Step) -> bool:
 
 def _choice(trials: Trials, finalists: Sequence[str], noise: Interval) -> str | None:
     candidates = [trials.candidates[name] for name in finalists]
-    held = [one for one in candidates if goal.holds(trials.gain(one), trials.minimize, noise)]
+    inside = [one for one in candidates if trials.excess(one) is None]
+    held = [one for one in inside if goal.holds(trials.gain(one), trials.minimize, noise)]
     best = trials.best(held)
     return best.id if best else None

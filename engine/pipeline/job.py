@@ -78,7 +78,8 @@ class Job:
             self.start.others,
         )
         self.checkpoints = Checkpoints(self.here.work / "out", self.here.emit)
-        self.pending = outline(self.recipe)
+        self.memory = Memory.of(self.here.work / KEPT, self.recipe, self.start.machine, self.start.digests)
+        self.pending = outline(self.recipe, self.pipeline)
 
     def weigh(self) -> None:
         """Figures of the original. A budget that ends in the midst of it still leaves a report."""
@@ -92,7 +93,12 @@ class Job:
         self.checkpoint()
 
     def explore(self) -> None:
-        for plan in plans(self.recipe, self.trials):
+        if again := self.memory.recall(self.pipeline):
+            self.trials.notes.append(
+                f"An attempt before this one was ended; {again} of its trials were not made again."
+            )
+            self.checkpoint()
+        for plan in plans(self.recipe, self.trials, self.pipeline):
             self.pipeline.run(plan)
         self.evidence.out_of_time = self.pipeline.out_of_time
 
@@ -168,6 +174,7 @@ class Job:
 
     def _after_step(self) -> None:
         self.pending = self.pending[1:]
+        self.memory.write(self.pipeline)
         self.checkpoint()
 
 

@@ -74,6 +74,7 @@ STAGES: dict[type[Step], str] = {
 }
 #: steps that bring back what the ones before them took, whatever that was
 RECOVERING = (Distill, QuantizeAwareTraining)
+TAKING = (PruneChannels,)  #: steps that take from a network what a later one brings back
 LEAST_TRAINING_SECONDS, USUAL_TRAINING_SHARE = 10.0, 0.5  #: the share is of what the budget leaves
 
 
@@ -113,10 +114,16 @@ class Pipeline:
                 self.taken[prefix] = self._take(prefix[-1], base, plan[length:])
                 self._clear_away()
                 self.after_step()
-            base = self._taken[prefix]
+            base = self.taken[prefix]
+
+    def came_of(self, plan: Sequence[Step]) -> Candidate | None:
+        """What a plan, or the beginning of one, left to go on with; None where it was not carried out to its end."""
+        return self.taken.get(tuple(plan))
 
     def expected_seconds(self, step: Step) -> float:
         """What a step will cost, by what it cost before, else by what its parts will."""
+        if isinstance(step, Learning) and step.minutes:
+            return self._seconds_for(step, 1)
         return self.costs.get(type(step), self._seconds_for(step, VARIANTS.get(type(step), 1)))
 
     def _seconds_for(self, step: Step, variants: int) -> float:
@@ -158,7 +165,8 @@ class Pipeline:
         self.costs[type(step)] = time.monotonic() - started
         if isinstance(step, UseModel):  # it was asked for, be it slower
             return candidates[0] if candidates else base
-        recovers = any(isinstance(one, Learning) for one in later)
+        looked_at = self.bench.recipe.goal is not None and isinstance(step, TAKING)  # it may be taught afterwards
+        recovers = looked_at or any(isinstance(one, Learning) for one in later)
         return self.trials.best_of(candidates, base, recovers_later=recovers)
 
     def _context(self, stage: str, later_seconds: float) -> StepContext:

@@ -6,6 +6,7 @@ from pathlib import Path
 from engine import beside
 from engine.admission import admit
 from engine.bundle import canonical
+from engine.deeper import may_train
 from engine.digest import sha256
 from engine.errors import ModelRejected
 from engine.inspect import summarize
@@ -39,11 +40,18 @@ def begin(request: EngineRequest, recipe: Recipe, attempt: Path, lock: HostLock)
     original = canonical(attempt / request.model, folder)
     model = admit(original, beside.companions(original))
     signature = Signature.of(model)
-    training = any(isinstance(step, Learning) for step in recipe.steps or ())
-    material = gather(request, attempt, folder, signature, recipe.seed, for_training=training)
+    material = gather(
+        request,
+        attempt,
+        folder,
+        signature,
+        recipe.seed,
+        for_training=may_train(recipe) or any(isinstance(step, Learning) for step in recipe.steps or ()),
+        for_search=recipe.goal is not None,
+    )
     with lock.measuring():
         machine = describe(recipe.target.threads)
-    bench = Bench(original, recipe, signature, material.evaluation, folder, lock)
+    bench = Bench(original, recipe, signature, material.evaluation, folder, lock, material.unseen)
     summary = summarize(model, beside.size_bytes(original))
     others = {called: Other(attempt / one.path, one.name) for called, one in request.others.items()}
     return Start(bench, material, summary, machine, _digests(request, attempt), request.model_name, others)

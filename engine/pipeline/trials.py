@@ -58,6 +58,7 @@ class Trials:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     rest: dict[str, Trial] = field(default_factory=dict)  #: skipped or failed: no file came of them
     chosen: str | None = None
+    notes: list[str] = field(default_factory=list)  #: what the search did, and why it ended
 
     @property
     def minimize(self) -> Minimize:
@@ -139,7 +140,7 @@ class Trials:
         first = max(candidates, key=self.gained, default=None)
         if first is None:
             return None
-        return min((one for one in candidates if self._gains_as_much(one, first)), key=_unfaithfulness)
+        return min((one for one in candidates if self._gains_as_much(one, first)), key=unfaithfulness)
 
     def _gains_as_much(self, candidate: Candidate, first: Candidate) -> bool:
         """As far as can be told: noise may make the intervals wide, but not any difference a small one."""
@@ -169,7 +170,7 @@ class Trials:
     def _nearest(self, variants: Sequence[Candidate], base: Candidate) -> Candidate:
         """From outside of the limits: the best one inside, else the one that lost least, be it the base."""
         inside = self.best([variant for variant in variants if self.excess(variant) is None])
-        return inside or min([*variants, base], key=_unfaithfulness)
+        return inside or min([*variants, base], key=unfaithfulness)
 
     def _is_clearly_worse(self, candidate: Candidate, base: Candidate) -> bool:
         """Only beyond both intervals, and what two processes may differ by: what does no harm stays, to build on."""
@@ -240,7 +241,7 @@ class Trials:
         return None
 
 
-def _unfaithfulness(candidate: Candidate) -> tuple[float, float]:
+def unfaithfulness(candidate: Candidate) -> tuple[float, float]:
     """What is measurably lost of the metric, then noise in the outputs; a better score is no more faithful."""
     drop, sqnr_db = candidate.comparison.accuracy_drop, candidate.comparison.sqnr_db
     lost = drop.value if drop and drop.low > 0 else 0.0

@@ -16,6 +16,7 @@ def verdict(trials: Trials, noise_floor: Interval | None, *, complete: bool, out
         headline, reasons = _improved(trials, chosen), _why_better(trials, chosen, noise_floor)
     else:
         headline, reasons = _nothing(trials, out_of_time=out_of_time), _why_not(trials)
+    reasons += trials.notes
     if not complete:
         reasons.append("These are quick figures from before the job's end, without the final measurement.")
     elif out_of_time:

@@ -82,11 +82,20 @@ def test_the_evidence_is_complete(goal: Ended) -> None:
     report = goal.report
     assert report.environment.sandbox != "none"
     assert report.environment.digests["model"] == sha256(MODEL)
-    assert report.environment.noise_floor and report.environment.evaluation_samples == 797
+    assert report.environment.noise_floor and report.environment.evaluation_samples == 532
     assert report.series and report.profile_before and report.findings
     assert report.baseline.latency and report.baseline.latency.processes >= 3
     assert report.baseline.peak_memory_bytes and report.baseline.macs
     assert report.baseline.accuracy and report.baseline.accuracy.metric == "top1"
+
+
+def test_the_final_accuracy_is_of_samples_that_the_search_never_saw(goal: Ended) -> None:
+    finalists = [trial for trial in goal.report.trials if trial.figures and trial.figures.accuracy.samples == 532]
+    others = [trial for trial in goal.report.trials if trial.figures and trial.figures.accuracy.samples == 265]
+    assert 1 <= len(finalists) <= 3 and others
+    assert any(
+        "265 samples; the finalists were judged by 532 others" in reason for reason in goal.report.verdict.reasons
+    )
 
 
 def test_progress_grows_and_the_stages_are_told(goal: Ended) -> None:
