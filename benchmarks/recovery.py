@@ -86,8 +86,9 @@ def _kilobytes(figures: dict[str, Any]) -> str:
 
 def _clothes(kind: str) -> Made:
     images, labels = fashion.load("test")
-    learned = {"image": fashion.load("train")[0][:LEARNED]}
-    return EXAMPLES / "fashion" / f"{kind}.onnx", learned, {"image": images, "labels": labels}
+    learned: Arrays = {"image": fashion.load("train")[0][:LEARNED]}
+    judged: Arrays = {"image": images, "labels": labels}
+    return EXAMPLES / "fashion" / f"{kind}.onnx", learned, judged
 
 
 def _pages() -> Made:
