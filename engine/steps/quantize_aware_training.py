@@ -19,7 +19,7 @@ that was right from the beginning: 24.2 dB → 31.4 dB as they were, 28.2 dB wit
 
 Pays where 8 bits alone cost too much accuracy: the residual network with a scale per channel went from 45.8 % to 92.8 %
 in 150 steps. Does not pay where 8 bits cost next to nothing: handwritten digits went from 32 to 41 dB, and stayed at
-99.1 %. Of layers that rounding has made nearly all zero nothing comes back, whether scales learn or not: the digits with
+99.1 %. Of layers that rounding has made nearly all zero nothing comes back, whether scales learn or not: digits with
 uneven channels and one scale stayed at 9 %; take a scale per channel, or `equalize`.
 """
 
