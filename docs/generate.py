@@ -59,8 +59,14 @@ def steps() -> str:
     for step in get_args(union):
         schema = step.model_json_schema()
         kind = schema["properties"]["kind"]["const"]
-        parts.append(f"\n## {kind}\n\n{step.__doc__}\n{_story(kind)}{_options(schema)}")
+        parts.append(f"\n## {kind}\n\n{step.__doc__}\n{_picture(kind)}{_story(kind)}{_options(schema)}")
     return "".join(parts)
+
+
+def _picture(kind: str) -> str:
+    """What it did to one real network; `python -m benchmarks pictures` draws it."""
+    file = f"pictures/{kind}.svg"
+    return f"\n![What {kind} did to one network]({file})\n" if (ROOT / "docs" / file).exists() else ""
 
 
 def _story(kind: str) -> str:
@@ -86,7 +92,9 @@ def _default(option: dict[str, Any]) -> str:
 def _values(option: dict[str, Any], schema: dict[str, Any]) -> str:
     if "$ref" in option:
         named = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
-        return ", ".join(f"`{value}`" for value in named["enum"]) if "enum" in named else named["description"]
+        if "enum" not in named:
+            return f"`{{{', '.join(named['properties'])}}}`"
+        return ", ".join(f"`{value}`" for value in named["enum"])
     if "anyOf" in option:
         return ", ".join(_values(one, schema) for one in option["anyOf"])
     if "minimum" in option or "exclusiveMinimum" in option:

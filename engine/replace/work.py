@@ -70,13 +70,17 @@ class Work:
         joined = self._sized(grafted(self.model, list(chosen)))
         return self.times.milliseconds([joined], self._sized(self.model))[0]
 
-    def worthwhile(self, found: Sequence[Part]) -> dict[int, float]:
-        """Milliseconds that each part saves alone, by its position; those that save next to nothing are left out."""
+    def saved_ms(self, found: Sequence[Part]) -> list[float]:
+        """What each part saves alone in the whole network."""
         models = [self.model, *(grafted(self.model, [part]) for part in found)]
         sized = [self._sized(model) for model in models]
         whole, *others = self.times.milliseconds(sized, sized[0])
-        saved = {index: whole - other for index, other in enumerate(others)}
-        return {index: milliseconds for index, milliseconds in saved.items() if milliseconds > LEAST_SAVED * whole}
+        return [whole - other for other in others]
+
+    def worthwhile(self, found: Sequence[Part]) -> dict[int, float]:
+        """Milliseconds that parts save alone, by their position; those that save next to nothing are left out."""
+        least = LEAST_SAVED * self.whole_ms()
+        return {index: saved for index, saved in enumerate(self.saved_ms(found)) if saved > least}
 
     def _sized(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """With inputs of the size of the samples, so that made-up ones are alike."""
