@@ -63,7 +63,7 @@ def rounded(
     return Blocks(levels, scales, zero_points, bits, rows.shape[1])
 
 
-def refitted(rows: np.ndarray, blocks: Blocks, moments: NDArray[np.float64]) -> Blocks:
+def refitted(rows: np.ndarray, blocks: Blocks, moments: NDArray[np.floating]) -> Blocks:
     """The same scales and zero points, with levels by least squares; moments: E[x xᵀ] of what the rows meet."""
     size = blocks.levels.shape[-1]
     scales = blocks.scales.astype(np.float32).repeat(size, 1)[:, : blocks.inputs]

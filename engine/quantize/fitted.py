@@ -20,7 +20,9 @@ BLOCK = 128  #: inputs whose errors are passed on together to what lies behind t
 Array = NDArray[np.float64]
 
 
-def fitted_levels(in_levels: np.ndarray, scales: np.ndarray, moments: Array, limits: tuple[Array, Array]) -> Array:
+def fitted_levels(
+    in_levels: np.ndarray, scales: np.ndarray, moments: NDArray[np.floating], limits: tuple[Array, Array]
+) -> Array:
     """Whole levels for weights (rows, inputs), given as levels that are not whole, and in which scale each is.
 
     moments: (inputs, inputs). limits: the lowest and the highest level, each to be broadcast against the weights.
@@ -29,7 +31,7 @@ def fitted_levels(in_levels: np.ndarray, scales: np.ndarray, moments: Array, lim
     low, high = (np.broadcast_to(limit, in_levels.shape)[:, order] for limit in limits)
     scales = np.broadcast_to(scales, in_levels.shape)[:, order].astype(np.float64)
     weights = in_levels[:, order] * scales
-    pull = _pull(moments[np.ix_(order, order)])
+    pull = _pull(moments[np.ix_(order, order)].astype(np.float64))
     levels = np.zeros_like(weights)
     for start in range(0, weights.shape[1], BLOCK):
         end = min(start + BLOCK, weights.shape[1])

@@ -30,7 +30,7 @@ EIGHT_BIT_ACTIVATIONS = 4  #: accuracy level of MatMulNBits; its float kernels a
 MICROSOFT = "com.microsoft"
 
 Write = Callable[["_Surgery", Weight, Blocks], None]
-Moments = Mapping[str, NDArray[np.float64]]  #: E[x xᵀ] of what a weight is multiplied by, by its name
+Moments = Mapping[str, NDArray[np.float32]]  #: E[x xᵀ] of what a weight is multiplied by, by its name
 
 
 def moments_of(calibrator: Calibrator, options: QuantizeWeights) -> Moments:

@@ -21,7 +21,7 @@ ROWS_PER_RUN = 128  #: positions of one sample that are looked at, evenly spaced
 MOST_INPUTS = 3072  #: of a row; with more, its moments take too long
 MOST_BYTES = 256 << 20  #: of sums in one pass over the samples
 
-Array = NDArray[np.float64]
+Moments = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ def patch_of(layer: onnx.NodeProto, shape: Sequence[int]) -> Patch | None:
     return found if found.inputs <= MOST_INPUTS else None
 
 
-def second_moments(calibrator: Calibrator, patches: Sequence[Patch]) -> dict[Patch, Array]:
+def second_moments(calibrator: Calibrator, patches: Sequence[Patch]) -> dict[Patch, Moments]:
     """(groups, inputs, inputs) of each patch; without those that hold infinity or NaN."""
-    found: dict[Patch, Array] = {}
+    found: dict[Patch, Moments] = {}
     for some in _portions(dict.fromkeys(patches)):
         sums = {patch: np.zeros((patch.groups, patch.inputs, patch.inputs)) for patch in some}
         counts = dict.fromkeys(some, 0)
@@ -91,7 +91,8 @@ def second_moments(calibrator: Calibrator, patches: Sequence[Patch]) -> dict[Pat
                 rows = patch.rows(values[patch.tensor])
                 sums[patch] += rows.swapaxes(1, 2) @ rows
                 counts[patch] += rows.shape[1]
-        found |= {patch: total / max(counts[patch], 1) for patch, total in sums.items() if np.isfinite(total).all()}
+        means = {patch: (total / max(counts[patch], 1)).astype(np.float32) for patch, total in sums.items()}
+        found |= {patch: mean for patch, mean in means.items() if np.isfinite(mean).all()}
     return found
 
 

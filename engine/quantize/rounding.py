@@ -10,7 +10,7 @@ from engine.quantize.fitted import fitted_levels
 from engine.quantize.integers import QuantizedWeight, quantize_weight
 from engine.quantize.plan import Layer
 
-Moments = Mapping[str, NDArray[np.float64]]  #: E[x xᵀ] (groups, inputs, inputs), by the name of a layer's output
+Moments = Mapping[str, NDArray[np.float32]]  #: E[x xᵀ] (groups, inputs, inputs), by the name of a layer's output
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def _start(step: QuantizeAwareTraining, model: Path, context: StepContext) -> _S
         return Skipped(reason)
     if is_quantized(graph):
         lift_constants(graph)
-        return _Start(step, model, graph, "static int8 as it was")
+        return _Start(step, model, graph, "as it was quantized")
     return _quantized(step, model, context)
 
 
