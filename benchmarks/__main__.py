@@ -1,6 +1,7 @@
 """What Strop is worth, and what it costs. Prints tables, and writes bench.json.
 
-    python -m benchmarks [models] [calibration] [training] [ablation] [rounding] [service] [recovery] [zoo]
+    python -m benchmarks [models] [calibration] [training] [ablation] [distillation] [rounding] [service]
+                         [recovery] [replacing] [zoo]
 
 The zoo takes half an hour and packages of its own, so it runs only where it is named.
 """
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import ablation, calibration, recovery, rounding, service, training
+from benchmarks import ablation, calibration, distillation, recovery, replacing, rounding, service, training
 from benchmarks.models import run as models
 from benchmarks.table import Row, show
 from benchmarks.zoo import run as zoo
@@ -21,11 +22,13 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "training": training.run,
     "ablation": ablation.run,
     "rounding": rounding.run,
+    "distillation": distillation.run,
     "service": service.run,
     "recovery": recovery.run,
+    "replacing": replacing.run,
     "zoo": zoo.run,
 }
-UNASKED = ("models", "calibration", "training", "ablation", "rounding", "service", "recovery")
+UNASKED = ("models", "calibration", "training", "ablation", "distillation", "rounding", "service", "recovery")
 
 
 def main(names: list[str]) -> None:

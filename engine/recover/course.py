@@ -10,6 +10,9 @@ from typing import Any
 
 WARM_UP = 0.05  #: share of all steps
 POINTS = 20  #: of the curve, and looks at what is held out
+LOOKED_AT = 1 / 3  #: what a row costs that is only looked at, as a share of one that is learned from
+LOOKING = 0.15  #: what all looks may cost, as a share of all learning
+FEWEST_LOOKED_AT = 32
 PATIENCE = 6  #: looks without a better one, in the second half: a loss that rises while the rate is high means nothing
 
 
@@ -59,6 +62,12 @@ class Course:
     def looks_every(self) -> int:
         """Steps between two looks at what is held out."""
         return max(self.steps // POINTS, 1)
+
+    @property
+    def looked_at(self) -> int:
+        """Rows held out that a look sees at most: a short training has less time to spare for it."""
+        learned = (self.planned or self.steps) * self.rows
+        return max(int(LOOKING * learned / LOOKED_AT / POINTS), FEWEST_LOOKED_AT)
 
     @property
     def best(self) -> float:

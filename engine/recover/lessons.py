@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.data import Feeds, Samples
 
 HELD_OUT_SHARE = 0.1
-MOST_HELD_OUT = 1024  #: rows; more would cost time and tell no more
+MOST_HELD_OUT = 512  #: rows; more would cost steps, and tell no more of weights that are compared on the same ones
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Lessons:
     def held_out(self) -> np.ndarray:
         """Positions of the rows that are not."""
         return self._runs[1].ravel()
+
+    def some_held_out(self, rows: int) -> np.ndarray:
+        """Positions of so many of them at most, in whole runs, and of one run at least."""
+        return self._runs[1][: max(rows // self.unit, 1)].ravel()
 
     def positions(self, step: int, rows: int) -> np.ndarray:
         """What this step learns from: passes over all rows, each in another order."""

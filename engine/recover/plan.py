@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.recover.course import Course
+from engine.recover.course import LOOKED_AT, LOOKING, POINTS, Course
 from engine.recover.examiner import Examiner
 from engine.recover.rate import SEARCHED_STEPS, USUAL_RATE, find_rate
 from engine.recover.student import Student
@@ -20,7 +20,7 @@ WANTED_STEPS = 600  #: with fewer, a step reads fewer rows
 MOST_STEPS, MOST_PASSES = 50_000, 200
 WORTH_A_SEARCH = 10 * SEARCHED_STEPS  #: steps; for fewer, the search for a rate would cost too many of them
 TIMED_STEPS, TIMED_SHARE = 12, 0.02  #: at most, and of the time
-SPENT = 0.92  #: of the time, by the steps; the rest is for looking at what is held out
+SPENT = 0.95  #: of the time, by steps and looks
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,18 @@ def _length(learner: Student, examiner: Examiner, rows: int, options: Options, d
     """How many steps the time allows, and of how many rows."""
     taught = examiner.lessons.taught
     left = max(deadline - time.monotonic(), 0.0)
-    affordable = left * SPENT / _seconds_of_a_row(learner, examiner, rows, TIMED_SHARE * left)
+    of_a_row = _seconds_of_a_row(learner, examiner, rows, TIMED_SHARE * left)
+    affordable = rows_in(left, of_a_row, len(examiner.lessons.held_out))
     if options.rows is None:
         rows = min(max(_power_of_two(affordable / WANTED_STEPS), FEWEST_ROWS), MOST_ROWS, taught)
     steps = min(affordable / rows, MOST_STEPS, max(MOST_PASSES * taught / rows, WANTED_STEPS))
     return max(int(steps), 1), rows
+
+
+def rows_in(seconds: float, of_a_row: float, held_out: int) -> float:
+    """How many rows can be learned from in so many seconds, with all looks at those that are held out."""
+    rows = seconds * SPENT / of_a_row
+    return max(rows - POINTS * held_out * LOOKED_AT, rows / (1 + LOOKING))
 
 
 def _power_of_two(number: float) -> int:

@@ -21,7 +21,7 @@ NEARLY = 1.1  #: times the best loss
 def find_rate(student: Student, examiner: Examiner, rows: int, pause: Callable[[], None]) -> float:
     """The student is as before afterwards."""
     before = student.values()
-    held_out = examiner.lessons.held_out[:TRIED_ROWS]
+    held_out = examiner.lessons.some_held_out(TRIED_ROWS)
     losses = {}
     for rate in RATES:
         course = Course(TRIED_STEPS, rows, rate)

@@ -18,6 +18,7 @@ import psutil
 import torch
 
 from engine import words
+from engine.beside import weights_bytes
 from engine.data import Samples
 from engine.digest import sha256
 from engine.footprint import activation_sizes
@@ -105,7 +106,7 @@ class _Recovery:
         return Recovered(path, training.course, self.lessons.taught, len(self.lessons.held_out))
 
     def _is_there(self, learner: Student, examiner: Examiner) -> bool:
-        few = self.lessons.held_out[:FEW_ROWS]
+        few = self.lessons.some_held_out(FEW_ROWS)
         return examiner.held_out(learner, few, self.here.pause) < NOTHING_TO_LEARN
 
     # ── what is to be learned, and from whom ─────────────────────────────────────────────────────────────────────────
@@ -180,4 +181,4 @@ def _row_bytes(model: onnx.ModelProto) -> int:
 
 def _least_bytes(model: onnx.ModelProto) -> int:
     """Weights in all their copies, and what one row takes."""
-    return COPIES_OF_WEIGHTS * model.ByteSize() + _row_bytes(model)
+    return COPIES_OF_WEIGHTS * weights_bytes(model) + _row_bytes(model)

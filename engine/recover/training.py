@@ -76,7 +76,8 @@ class Training:
     def _look(self) -> None:
         """How the student does on what it never learned from; its weights are kept where it does best."""
         course = self.course
-        held_out = self.examiner.held_out(self.student, self.examiner.lessons.held_out, self.pause)
+        positions = self.examiner.lessons.some_held_out(course.looked_at)
+        held_out = self.examiner.held_out(self.student, positions, self.pause)
         if not math.isfinite(held_out):
             self._restart()
             return

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from engine.data import synthetic_samples
-from engine.recover.course import Course, Point
+from engine.recover.course import POINTS, Course, Point
 from engine.recover.labels import label_loss, label_target
 from engine.recover.lessons import Lessons
+from engine.recover.plan import rows_in
 from engine.recover.student import Student
 from engine.recover.targets import Kind, distance, target_of
 from engine.signature import Signature
@@ -37,6 +38,7 @@ def test_rows_of_one_run_stay_together() -> None:
     net.gemm(net.input("x", [4, 8]), (8, 3), name="y")
     model = net.output("y", [4, 3]).model()
     given = Lessons(synthetic_samples(Signature.of(model), 40, 0), 0)
+    assert len(given.some_held_out(3)) == 4 and len(given.some_held_out(6)) == 4
     for run in given.in_runs(given.positions(0, 16), 100):
         assert run.tolist() == list(range(run[0], run[0] + 4)) and run[0] % 4 == 0
 
@@ -124,6 +126,14 @@ def test_labels_of_two_classes_and_values_answer_one_number() -> None:
         assert target is not None
         better = label_loss(target, torch.from_numpy(values * good), torch.from_numpy(labels))
         assert better < label_loss(target, torch.from_numpy(-values), torch.from_numpy(labels))
+
+
+def test_looks_at_what_is_held_out_are_part_of_the_plan() -> None:
+    for seconds in (100.0, 10.0, 2.0):
+        learned = rows_in(seconds, 0.001, held_out=512)
+        looked_at = min(Course(round(learned / 16), 16, 1e-3).looked_at, 512)
+        spent = 0.001 * (learned + POINTS * looked_at / 3)  # a look has no backward pass
+        assert 0.9 * seconds < spent < seconds
 
 
 def test_the_rate_warms_up_and_comes_down_to_nothing() -> None:
