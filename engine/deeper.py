@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from engine.pipeline.material import FEWEST_TO_TEACH
-from engine.pipeline.plan import Pipeline
+from engine.pipeline.plan import TAKING, Pipeline
 from engine.pipeline.trials import Candidate, Trials
 from engine.recipe import (
     ConvertFloat16,
@@ -122,7 +122,7 @@ class _Bisection:
                 return
             if self._is_hopeless(smaller):
                 self.too_little = share
-            elif self.trials.gained(smaller) * gained <= self._best_gain:
+            elif not self._was_taught(share, minutes) and self.trials.gained(smaller) * gained <= self._best_gain:
                 self.enough = share
             else:
                 yield from self._teach(share, smaller, minutes, tail)
@@ -139,7 +139,7 @@ class _Bisection:
             self.stopped = "no channel could leave"
 
     def _teach(self, share: float, smaller: Candidate, minutes: float, tail: Plan) -> Iterator[Plan]:
-        plan = [SimplifyGraph(), self._take(share), Distill(minutes=minutes), *tail]
+        plan = self._plan(share, minutes, tail)
         if self.pipeline.came_of(plan) is None and not self._can_afford(plan[2:]):
             self.stopped = "the budget was nearly spent"
             return
@@ -178,6 +178,13 @@ class _Bisection:
             return None
         between = math.sqrt(self.enough * self.too_little) if self.too_little else BOLDER * self.enough
         return round(between, 3)
+
+    def _plan(self, share: float, minutes: float, tail: Plan) -> list[Step]:
+        return [SimplifyGraph(), self._take(share), Distill(minutes=minutes), *tail]
+
+    def _was_taught(self, share: float, minutes: float) -> bool:
+        """By another attempt at the job, when the best of all was not as good yet."""
+        return self.pipeline.came_of(self._plan(share, minutes, [])) is not None
 
     def _take(self, share: float) -> Step:
         """Another way to make a network cheaper belongs here."""
@@ -222,8 +229,9 @@ class _Bisection:
 
 def best_format(trials: Trials) -> tuple[Step | None, float]:
     """The format that gained most inside the limit, for other weights; and how much it gained over none."""
-    plain = max((trials.gained(one) for one in trials.ranked() if not _is_converted(one)), default=1.0)
-    best = next((one for one in trials.ranked() if _is_converted(one)), None)
+    whole = [one for one in trials.ranked() if not is_smaller(one)]
+    plain = max((trials.gained(one) for one in whole if not _is_converted(one)), default=1.0)
+    best = next((one for one in whole if _is_converted(one)), None)
     gained = trials.gained(best) / max(plain, 1.0) if best else 1.0
     if best is None or gained < PAYS:
         return None, 1.0
@@ -234,6 +242,11 @@ def best_format(trials: Trials) -> tuple[Step | None, float]:
     elif isinstance(step, FORMATS):
         step = step.model_copy(update={"keep_float": ()})
     return step, gained
+
+
+def is_smaller(candidate: Candidate) -> bool:
+    """Whether it comes of a plan of this module; another attempt finds such ones in the table from its beginning."""
+    return any(isinstance(step, TAKING) for step in candidate.steps)
 
 
 def _is_converted(candidate: Candidate) -> bool:

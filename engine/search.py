@@ -75,5 +75,6 @@ def _smaller(minimize: Minimize) -> list[Step]:
 
 
 def _best_quantized(trials: Trials) -> Candidate | None:
-    quantized = (one for one in trials.ranked() if any(isinstance(step, QUANTIZED) for step in one.steps))
+    whole = (one for one in trials.ranked() if not deeper.is_smaller(one))
+    quantized = (one for one in whole if any(isinstance(step, QUANTIZED) for step in one.steps))
     return next(quantized, None)

@@ -149,10 +149,14 @@ def test_without_a_limit_nothing_is_taken_away() -> None:
     assert "set limits.accuracy_drop" in trials.notes[0]
 
 
-def test_another_attempt_asks_for_the_same_steps() -> None:
-    _, first = searched(0.3)
-    _, second = searched(0.3)
-    assert first == second
+def test_another_attempt_asks_for_the_same_steps_though_the_table_is_full_from_its_beginning() -> None:
+    trials, _ = table(candidate("t01", 1.5, steps=(SimplifyGraph(), QuantizeStatic())))
+    recipe = Recipe(goal=Goal(), limits=Limits(accuracy_drop=0.01), budget=Budget(minutes=20))
+    shop = Workshop(trials, 0.3)
+    first = list(_carried_out(deeper.plans(recipe, trials, cast("Pipeline", shop)), shop))
+    made = len(shop.taken)
+    second = list(_carried_out(deeper.plans(recipe, trials, cast("Pipeline", shop)), shop))
+    assert first == second and len(shop.taken) == made
 
 
 def test_a_training_that_the_budget_cannot_pay_is_not_begun() -> None:
