@@ -62,10 +62,10 @@ class _Samples(Sequence[int]):
     synthetic = False
 
     def __init__(self, count: int) -> None:
-        self.count = count
+        self.length = count
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def __getitem__(self, index: object) -> Any:
         raise IndexError
