@@ -20,7 +20,7 @@ from workers import problems
 from workers.claim import Claim
 from workers.workplace import Workplace, cores
 
-INSPECTION_SECONDS = 300.0
+INSPECTION_SECONDS = 600.0  # gigabytes are read several times
 CHUNK_BYTES = 1 << 20
 
 

@@ -19,7 +19,7 @@ import onnx
 from engine import beside
 from engine.data import Samples
 from engine.errors import StepFailed
-from engine.graph import Wiring, give_out, is_standard, save
+from engine.graph import Wiring, give_out, is_standard, load_structure, save_structure
 from engine.measure.session import open_session, session_options
 from engine.report import ActivationLayer
 from engine.runtime import ERRORS, reason
@@ -93,17 +93,15 @@ class _Layer:
 
 
 def activations(
-    model: onnx.ModelProto, samples: Samples, folder: Path, threads: int, pause: Callable[[], None]
+    original: Path, samples: Samples, folder: Path, threads: int, pause: Callable[[], None]
 ) -> list[ActivationLayer]:
-    """Of each activation of the main graph, in its order; the model is the caller's no more.
-
-    Raises StepFailed where the model does not run.
-    """
+    """Of each activation of the main graph, in its order. Raises StepFailed where the model does not run."""
+    model = load_structure(original)
     layers = _layers(model)
     if not layers:
         return []
     give_out(model, [layer.tensor for layer in layers])
-    path = save(model, folder / "activations.onnx")
+    path = save_structure(model, folder / "activations.onnx", original)
     try:
         session = open_session(path, "cpu", session_options(threads))
         for learn in (_Layer.add, _Layer.look_beyond):

@@ -8,7 +8,6 @@ conclude   the final measurement, the profiles, the reasons                 → 
 from dataclasses import dataclass, field
 
 from engine.errors import StepFailed
-from engine.graph import load
 from engine.measure.activations import MOST_SAMPLES, activations
 from engine.measure.operators import profile
 from engine.pipeline.checkpoint import Checkpoints
@@ -152,8 +151,8 @@ class Job:
         if samples.synthetic or not self.clock.allows(ACTIVATION_PASSES * MOST_SAMPLES * bench.run_ms / 1000):
             return
         try:
-            model, threads = load(bench.original), self.recipe.target.threads
-            self.evidence.activations = activations(model, samples, self.here.work, threads, bench.lock.pause)
+            threads = self.recipe.target.threads
+            self.evidence.activations = activations(bench.original, samples, self.here.work, threads, bench.lock.pause)
         except StepFailed as error:
             bench.warnings.append(f"The activations could not be looked at. {error.detail}")
 

@@ -19,7 +19,7 @@ from tests.models import Net, small_cnn, transformer
 def described(net: Net, folder: Path, samples: Samples | None = None) -> list[ActivationLayer]:
     path = net.save(folder / "model.onnx")
     found = samples or synthetic_samples(Signature.of(load(path)), 16, 0)
-    return activations(load(path), found, folder, 1, never_pause)
+    return activations(path, found, folder, 1, never_pause)
 
 
 def relu_of(bias: list[float], scale: list[float]) -> Net:
