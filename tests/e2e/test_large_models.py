@@ -50,5 +50,5 @@ def test_a_large_model_comes_back_as_two_files_that_load_at_once(strop: Strop, t
     assert len(zipfile.ZipFile(whole).namelist()) == 2
     names = zipfile.ZipFile(job.download_bundle(tmp_path / "all.zip")).namelist()
     assert [name for name in names if name.startswith("model.onnx.")]
-    again = strop.optimize(whole, steps=["convert_float16"], minutes=0.5).wait(120)
+    again = strop.optimize(whole, steps=["simplify_graph"], minutes=0.5).wait(120)
     assert again.succeeded, "what was downloaded can be uploaded"
