@@ -44,6 +44,7 @@ USUALLY_LEFT = 0.1  #: of a loss, after the network has learned
 HOPELESS = 2.0  #: times the limit, of the loss that is foreseen
 PAYS = 1.05  #: times as fast, of a format that is worth its noise
 OVERHEAD_SECONDS = 10.0  #: beside a training, of a step whose cost is not known yet
+ENOUGH_LOOKS = "more looks would hardly pay"
 FORMATS = (QuantizeStatic, QuantizeDynamic, QuantizeWeights, ConvertFloat16)
 
 
@@ -114,7 +115,7 @@ class _Bisection:
         while not self.stopped:
             share = self._next_share()
             if share is None or self.looks >= MOST_LOOKS:
-                self.stopped = "shares of the network nearer to each other could not be told apart"
+                self.stopped = "networks of a size in between would hardly differ" if share is None else ENOUGH_LOOKS
                 return
             yield from self._look(share)
             smaller = self.pipeline.came_of([SimplifyGraph(), self._take(share)])
