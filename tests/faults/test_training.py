@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(3600 if FUL
 STEPS = 1500  #: of a perceptron
 SEED = 20261124
 MIDWAY = "training"  #: a place as those where failpoints are: in the midst of the steps
-JOB_SECONDS = 300.0  #: at most, on a machine that may be busy
+JOB_SECONDS = 900.0  #: at most, on a machine that may be busy
 BOX_BYTES = 600 << 20  #: a job without training fits into it
 ENDLESS_SECONDS = 25.0
 

@@ -169,3 +169,25 @@ def test_inspect_and_steps_print_tables(environment, model: Path) -> None:
     assert json.loads(strop(environment, "inspect", model, "--json").stdout)["model"]["summary"]["opset"] == 17
     assert "percentile: from 90 to 100; 99.99 if left out" in strop(environment, "steps").stdout
     assert {"kind", "title", "options"} <= json.loads(strop(environment, "steps", "--json").stdout)[0].keys()
+
+
+def test_models_are_uploaded_and_compared_gated_and_analyzed(environment, model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(MODEL)
+    compared = json.loads(strop(environment, "compare", model, other, "--json").stdout)
+    request = compared["job"]["request"]
+    assert request["compare"][0].startswith("mdl_") and request["compare"][0] != request["model"]
+    assert (request["steps"], request["goal"]) == (None, None)
+    gated = strop(environment, "gate", model, other)  # the stand-in says that the file is as it was
+    assert (gated.returncode, gated.stdout[:12]) == (Code.DONE, "gate passed:"), gated.stderr
+    analyzed = json.loads(strop(environment, "analyze", model, "--json").stdout)
+    assert analyzed["job"]["request"]["analyze"] is True
+    assert strop(environment, "compare", model).returncode == Code.USAGE
+
+
+def test_a_recipe_s_path_of_a_model_is_uploaded(environment, model: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps({"steps": [{"kind": "use_model", "model": str(model)}]}))
+    done = strop(environment, "optimize", model, "--recipe", recipe, "--json")
+    (step,) = json.loads(done.stdout)["job"]["request"]["steps"]
+    assert step["model"].startswith("mdl_")
