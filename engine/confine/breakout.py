@@ -16,6 +16,8 @@ from pathlib import Path
 from engine.confine import HEADROOM_BYTES, PROCESSES
 from engine.protocol import Confinement
 
+FORKED_SECONDS = 60  #: longer than forking takes on a busy machine
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _IO_URING_SETUP = 425
 _PTRACE_SEIZE = 0x4206  # attaches without stopping
@@ -117,6 +119,7 @@ def _fork_without_end() -> None:
         for _ in range(PROCESSES + 1):
             pid = os.fork()
             if pid == 0:
+                signal.alarm(FORKED_SECONDS)  # whoever is killed in the midst of this kills none of them
                 signal.pause()
             children.append(pid)
     finally:
