@@ -195,6 +195,7 @@ class QuantizeAwareTraining(Learning, EightBits):
 class Importance(StrEnum):
     ACTIVATIONS = "activations"  #: what a channel brings to its readers on calibration samples, that no other one could
     MAGNITUDE = "magnitude"  #: how large its weights are
+    TAYLOR = "taylor"  #: how much the outputs change without it, by gradients of the model's own answers; needs torch
 
 
 class PruneChannels(Grammar):

@@ -41,6 +41,7 @@ from engine.prune.walk import Walk
 from engine.quantize.calibrate import Calibrator
 from engine.quantize.prepare import LOWEST_OPSET, at_opset
 from engine.recipe import Importance, PruneChannels
+from engine.steps import learning
 from engine.steps.base import Skipped, StepContext, Variant
 
 MOST_SHARE_OF_TIME, FEWEST_SAMPLES, MOST_SAMPLES = 0.25, 16, 100_000
@@ -57,7 +58,7 @@ def refuse(model: onnx.ModelProto) -> str | None:
 
 def run(step: PruneChannels, model: Path, context: StepContext) -> list[Variant] | Skipped:
     """One narrower file."""
-    reason = refuse(load(model))
+    reason = refuse(load(model)) or (learning.refusal(load(model)) if step.importance is Importance.TAYLOR else None)
     if reason is not None:
         return Skipped(reason)
     graph = _prepared(model, context)
@@ -126,7 +127,7 @@ def _chosen(step: PruneChannels, basis: Basis, context: StepContext) -> np.ndarr
     if _only_dead(step):
         return only_dead(found, silent, step.multiple)
     kept = None if _has_target(step) else widths(found, step.ratio, step.multiple)
-    scores = _scores(step, basis, kept or [1] * len(found))
+    scores = _scores(step, basis, kept or [1] * len(found), context.seed)
     scores[sorted(silent)] = -1.0
     return least(found, scores, kept or _for_target(step, basis, scores, context))
 
@@ -139,9 +140,13 @@ def _only_dead(step: PruneChannels) -> bool:
     return not step.ratio and not _has_target(step)
 
 
-def _scores(step: PruneChannels, basis: Basis, kept: Sequence[int]) -> Scores:
+def _scores(step: PruneChannels, basis: Basis, kept: Sequence[int], seed: int) -> Scores:
     if step.importance is Importance.MAGNITUDE:
         return magnitudes(basis.walk)
+    if step.importance is Importance.TAYLOR:
+        from engine.prune.taylor import taylor  # torch takes seconds to import, and no other importance needs it
+
+        return taylor(basis.walk, list(basis.seen), basis.calibrator, seed)
     if step.reconstruct:
         return eliminated(basis.walk, basis.found, basis.seen, kept)
     return contributions(basis.walk, basis.seen, centred=False)
