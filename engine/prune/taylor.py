@@ -42,7 +42,9 @@ def taylor(walk: Walk, keys: Sequence[Key], calibrator: Calibrator, seed: int) -
             break
         loss = torch.stack([_drawn(target, values[target.name], chance) for target in targets]).sum()
         for (name, axis), squares in _squares(loss, keys, values).items():
-            np.add.at(scores, roots[(walk.axes[name] or [])[axis]], squares)
+            ids = (walk.axes[name] or [None])[axis]
+            assert isinstance(ids, np.ndarray), "a reader of moments knows its channels"
+            np.add.at(scores, roots[ids], squares)
     return scores
 
 
