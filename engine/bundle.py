@@ -15,8 +15,9 @@ from engine import beside
 from engine.admission import admit
 from engine.admission.sniff import is_bundle
 from engine.admission.tensors import all_tensors, declared_bytes, external_range, is_external
-from engine.errors import ModelRejected, shown
+from engine.errors import ModelRejected
 from engine.graph import save, write_structure
+from engine.words import shown
 from engine.zips import Member, open_archive
 
 REMEDY = "Put exactly one .onnx file and its data files into the zip."

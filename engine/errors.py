@@ -11,8 +11,6 @@ nothing of HTTP: an error becomes a `Failed` event.
 
 from engine.protocol import Failed, Fault
 
-LONGEST_NAME = 128
-
 
 class EngineError(Exception):
     """A failure that was understood."""
@@ -43,9 +41,3 @@ class DataRejected(EngineError):
 
 class StepFailed(EngineError):
     title = "A step failed"
-
-
-def shown(name: str) -> str:
-    """A name from a user's file, quoted and cut so that it fits into a sentence and a log line."""
-    printable = "".join(character if character.isprintable() else "�" for character in name)
-    return f"“{printable if len(printable) <= LONGEST_NAME else printable[: LONGEST_NAME - 1] + '…'}”"

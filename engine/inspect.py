@@ -9,7 +9,7 @@ from engine import beside
 from engine.admission import admit
 from engine.bundle import canonical
 from engine.data import common_length, is_feedable, open_arrays
-from engine.errors import ModelRejected, shown
+from engine.errors import ModelRejected
 from engine.footprint import peak_activations
 from engine.graph import all_graphs, operators, opset
 from engine.measure.complexity import count
@@ -18,6 +18,7 @@ from engine.report import ArrayInfo, DatasetSummary, ModelSummary, StepFit
 from engine.runtime import check_loads
 from engine.signature import Signature
 from engine.steps import STEPS
+from engine.words import shown
 
 LOWEST_QUANTIZABLE_OPSET = 13
 OLDEST_SERVED_OPSET = 7  #: of older ones ONNX Runtime promises nothing, but models of ai.onnx.ml may load

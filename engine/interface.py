@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from engine.errors import shown
 from engine.report import TensorInfo
+from engine.words import shown
 
 
 class Interface(Protocol):

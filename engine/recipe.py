@@ -64,9 +64,8 @@ KeepFloat = Annotated[
 ]
 
 
-ModelId = Annotated[
-    str, Field(max_length=1000, pattern=PRINTABLE, description="An uploaded model.", examples=["mdl_0123456789abcdef"])
-]
+Name = Annotated[str, Field(max_length=1000, pattern=PRINTABLE)]
+ModelId = Annotated[Name, Field(description="An uploaded model.", examples=["mdl_0123456789abcdef"])]
 
 
 class UseModel(Grammar):
@@ -178,10 +177,7 @@ class Distill(Learning):
 
     kind: Literal["distill"] = "distill"
     width: float | None = Field(
-        None,
-        ge=0.05,
-        lt=1,
-        description="Teach a narrower copy: this share of each layer's channels, the most important ones.",
+        None, ge=0.05, lt=1, description="Teach a narrower copy, of this share of each layer's channels."
     )
 
 
@@ -202,18 +198,11 @@ class PruneChannels(Grammar):
     """Remove whole channels, the least important ones of each layer, so that a smaller network is left."""
 
     kind: Literal["prune_channels"] = "prune_channels"
-    ratio: float = Field(
-        0.5, ge=0, le=0.95, description="Share of each layer's channels to remove; 0 removes just dead ones."
-    )
+    ratio: float = Field(0.5, ge=0, le=0.95, description="Share of each layer's channels to remove; 0: just dead ones.")
     time_share: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="Instead of a ratio: share of the original's run time that may be left. Layers lose unevenly then.",
+        None, gt=0, lt=1, description="Instead of a ratio: share of the run time that may be left, unevenly by layers."
     )
-    macs_share: float | None = Field(
-        None, gt=0, lt=1, description="The same as a share of the original's multiply-accumulates."
-    )
+    macs_share: float | None = Field(None, gt=0, lt=1, description="The same as a share of the multiply-accumulates.")
     importance: Importance = Field(Importance.ACTIVATIONS, description="What tells which channels matter.")
     multiple: int = Field(8, ge=1, le=64, description="Widths stay a multiple of this, less in small layers.")
     reconstruct: bool = Field(True, description="Let the channels that stay take over what the removed ones brought.")
@@ -240,9 +229,7 @@ class Move(StrEnum):
 class Replacement(Grammar):
     """What takes the place of a layer or a residual block."""
 
-    layer: Annotated[str, Field(max_length=1000, pattern=PRINTABLE)] = Field(
-        description="Name of the node, or of its output where it has none; of a block, those of its addition."
-    )
+    layer: Name = Field(description="Name of the node, or of its output; of a block, those of its addition.")
     move: Move = Field(description="What takes its place.")
 
 

@@ -8,6 +8,7 @@ from engine.report import Accuracy, Interval
 NOTHING = "–"
 _MINUS = "−"
 TIMES = {"s", "ms", "µs"}
+LONGEST_NAME = 128
 
 
 def digits(value: float | None, significant: int = 3) -> str:
@@ -176,3 +177,9 @@ def gains_more(value: float, minimize: Minimize) -> str:
 def sentence(text: str) -> str:
     """A reason as a sentence of its own."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def shown(name: str) -> str:
+    """A name from a user's file, quoted and cut so that it fits into a sentence and a log line."""
+    printable = "".join(character if character.isprintable() else "�" for character in name)
+    return f"“{printable if len(printable) <= LONGEST_NAME else printable[: LONGEST_NAME - 1] + '…'}”"

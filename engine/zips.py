@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from engine.errors import EngineError, shown
+from engine.errors import EngineError
+from engine.words import shown
 
 MOST_MEMBERS = 10_000
 DIRECTORY_LIMIT = 16 << 20

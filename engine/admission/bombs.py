@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import onnx
 
 from engine.admission.tensors import BITS
-from engine.errors import ModelRejected, shown
+from engine.errors import ModelRejected
 from engine.graph import TensorType, all_graphs, tensor_types
 from engine.measure.complexity import infer_shapes
+from engine.words import shown
 
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 FILLED = ("ConstantOfShape", "EyeLike", "OneHot", *RANDOM)

@@ -5,8 +5,9 @@ An unknown domain would need code of the user's on this machine; EPContext nodes
 
 import onnx
 
-from engine.errors import ModelRejected, shown
+from engine.errors import ModelRejected
 from engine.graph import all_nodes, subgraphs
+from engine.words import shown
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 DEVICE_PROGRAMS = frozenset({"EPContext"})

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 import onnx
 
 from engine.beside import BITS
-from engine.errors import ModelRejected, shown
+from engine.errors import ModelRejected
 from engine.graph import all_graphs, all_nodes
+from engine.words import shown
 
 T = onnx.TensorProto
 EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})

@@ -7,9 +7,10 @@ import numpy as np
 
 from engine.data.npz import CHUNK_BYTES, open_arrays
 from engine.data.samples import Column, Layout, Samples, release
-from engine.errors import DataRejected, shown
+from engine.errors import DataRejected
 from engine.report import TensorInfo
 from engine.signature import STRING, Signature
+from engine.words import shown
 
 LABEL_NAMES = ("labels", "label", "y", "targets", "target")
 FEEDABLE = frozenset(

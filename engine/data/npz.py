@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.errors import DataRejected, shown
+from engine.errors import DataRejected
+from engine.words import shown
 from engine.zips import Archive, Member, open_archive
 
 HEADER_LIMIT = 4096

@@ -3,8 +3,9 @@
 import onnx
 
 from engine.differentiable.names import NAMES
-from engine.errors import EngineError, shown
+from engine.errors import EngineError
 from engine.graph import ONNX_DOMAINS, all_nodes, inlined
+from engine.words import shown
 
 REMEDY = "Leave out the steps that train, or export the model without this operator."
 

@@ -11,8 +11,9 @@ from collections.abc import Collection
 
 import onnx
 
-from engine.errors import StepFailed, shown
+from engine.errors import StepFailed
 from engine.graph import all_nodes, is_standard
+from engine.words import shown
 
 LAYERS = ("Conv", "Gemm", "MatMul")
 MOST_SHOWN = 3

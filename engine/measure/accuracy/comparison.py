@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data import Samples, save_samples
-from engine.errors import DataRejected, StepFailed, shown
+from engine.errors import DataRejected, StepFailed
 from engine.measure.accuracy.choice import AGAINST_ORIGINAL, choose_metric
 from engine.measure.accuracy.decisions import Decision, plain
 from engine.measure.accuracy.drop import Scores, block_of_each, drop_interval, values_of
@@ -24,6 +24,7 @@ from engine.measure.probe.launch import run_probe
 from engine.measure.probe.spec import OutputsSpec
 from engine.recipe import Metric, Target
 from engine.report import Accuracy, Interval
+from engine.words import shown
 
 CHUNK_BYTES = 16 << 20
 BYTES_OF_A_CLASS = 48  #: hits, decisions and labels of one sample, as they are counted and as they are summed
