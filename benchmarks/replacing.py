@@ -142,8 +142,8 @@ def _depthwise(name: str, folder: Path) -> list[Row]:
 
 
 def _figures(path: Path, original: Path, judged: Samples, folder: Path) -> Row:
-    outputs = [accuracy.run_outputs(one, judged, TARGET, folder / one.stem) for one in (original, path)]
-    found = accuracy.compare(*outputs, judged.labels, Metric.TOP1, limit=None, seed=0)
+    before, after = (accuracy.run_outputs(one, judged, TARGET, folder / one.stem) for one in (original, path))
+    found = accuracy.compare(before, after, judged.labels, Metric.TOP1, limit=None, seed=0)
     feeds = next(judged.batches(1))
     (speed,) = latency.compare(original, [path], feeds, TARGET, processes=3, seconds=4)
     macs = [count(load(one)).macs or 0 for one in (original, path)]

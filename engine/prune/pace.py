@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from engine.prune.choice import unit
 from engine.prune.groups import Group
@@ -37,6 +36,8 @@ class Pace:
 
     @classmethod
     def learned(cls, work: Work, timed: Timed) -> "Pace":
+        from scipy.optimize import nnls  # takes a second, and inspection needs none of it
+
         full = np.array([_effort(node, work.whole) for node in work.nodes])
         guess = np.append(full / max(full.sum(), 1) * (1 - REST), REST) + np.finfo(float).tiny
         narrow = [[_effort(node, kept) for node in work.nodes] for kept, _ in timed]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.graph import save
 from engine.measure.complexity import Sizes
-from engine.measure.glimpse import Glimpse
 from engine.prune.basis import Basis
 from engine.prune.budget import Allotment
 from engine.prune.choice import least
@@ -19,6 +19,9 @@ from engine.prune.pace import Pace, believable, paced, samples_of_pace
 from engine.prune.surgery import without
 from engine.prune.work import Kept, Work
 from engine.surroundings import Tell
+
+if TYPE_CHECKING:
+    from engine.measure.glimpse import Glimpse
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Narrowing:
         allowed = share * (original_macs or self.work.at(self.work.whole))
         return Allotment(self.basis.found, self.harms, self.work, allowed, self.multiple).widths()
 
-    def for_time(self, share: float, glimpse: Glimpse) -> Kept:
+    def for_time(self, share: float, glimpse: "Glimpse") -> Kept:
         """So that it takes no more than this share of the original's run time on the target."""
 
         def choose(pace: Pace, allowed: float) -> Kept:

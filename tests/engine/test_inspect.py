@@ -19,7 +19,7 @@ from tests.engine.attempts import DIGITS
 from tests.engine.steps.outcome import run
 from tests.models import Net, branching, mlp, recurrent, residual_cnn, small_cnn, transformer
 
-TRAINED = ("prune_channels", "prune_weights", "distill", "quantize_aware_training")
+TRAINED = {"prune_channels", "prune_weights", "replace_layers", "distill", "quantize_aware_training"}
 
 
 def summary(model: onnx.ModelProto, tmp_path: Path) -> ModelSummary:
