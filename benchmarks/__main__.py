@@ -1,9 +1,9 @@
 """What Strop is worth, and what it costs. Prints tables, and writes bench.json.
 
     python -m benchmarks [models] [calibration] [training] [ablation] [distillation] [rounding] [service]
-                         [recovery] [replacing] [zoo]
+                         [recovery] [pruning] [replacing] [pictures] [zoo]
 
-The zoo takes half an hour and packages of its own, so it runs only where it is named.
+The last four run only where they are named: they take long, packages of their own, or write into docs/.
 """
 
 import json
@@ -11,7 +11,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import ablation, calibration, distillation, recovery, replacing, rounding, service, training
+from benchmarks import (
+    ablation,
+    calibration,
+    distillation,
+    pictures,
+    pruning,
+    recovery,
+    replacing,
+    rounding,
+    service,
+    training,
+)
 from benchmarks.models import run as models
 from benchmarks.table import Row, show
 from benchmarks.zoo import run as zoo
@@ -25,7 +36,9 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "distillation": distillation.run,
     "service": service.run,
     "recovery": recovery.run,
+    "pruning": pruning.run,
     "replacing": replacing.run,
+    "pictures": pictures.run,
     "zoo": zoo.run,
 }
 UNASKED = ("models", "calibration", "training", "ablation", "distillation", "rounding", "service", "recovery")
