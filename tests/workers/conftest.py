@@ -19,7 +19,7 @@ def workplace(tmp_path: Path, database_url: str) -> Iterator[Workplace]:  # noqa
     settings = Settings(
         home=tmp_path / "home",
         database_url=database_url,
-        lease_seconds=2,
+        lease_seconds=10,
         heartbeat_seconds=0.3,
         cancel_grace_seconds=0.5,
         min_free_bytes=0,

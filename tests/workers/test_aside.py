@@ -54,6 +54,7 @@ def kill_the_child() -> None:
                 os.killpg(child.pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # which says nothing of a training
 @pytest.mark.timeout(900)  # two attempts at a whole job, on a machine that may be busy
 def test_a_training_that_was_killed_goes_on_where_it_was(workplace: Workplace) -> None:
     place = with_the_real_engine(workplace)

@@ -23,7 +23,7 @@ def test_the_oldest_job_is_taken_and_its_lease_is_written_with_it(workplace: Wor
         claim.token,
         workplace.worker_id,
     )
-    assert row.lease_expires_at == pytest.approx(row.heartbeat_at + 2)
+    assert row.lease_expires_at == pytest.approx(row.heartbeat_at + workplace.settings.lease_seconds)
     assert claim.attempt == 1
     assert story(workplace, first) == ["queued", "running"]
 

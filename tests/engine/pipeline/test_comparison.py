@@ -11,7 +11,8 @@ from engine.report import Outcome, TrialState
 from tests.engine.attempts import Ended, optimize
 from tests.models import mlp, small_cnn
 
-pytestmark = pytest.mark.timeout(900)  # a whole job, on a machine that may be busy
+#: a whole job, on a machine that may be busy; it is run once
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("comparison")]
 OTHERS = ("mdl_small", "mdl_same", "mdl_image")
 
 

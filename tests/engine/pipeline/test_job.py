@@ -18,6 +18,7 @@ from tests.engine.steps.outcome import FIXED
 from tests.models import Net
 
 MODEL, CALIBRATION, TEST = (DIGITS / name for name in ("model.onnx", "calibration.npz", "test.npz"))
+pytestmark = pytest.mark.xdist_group("goal")  # the whole job is run once
 CONTENTS = {"model.onnx", "report.json", "report.html", "report.txt", "candidates"}
 
 

@@ -14,7 +14,8 @@ from engine.recipe import Budget, Goal, Limits, Recipe
 from engine.report import Trial
 from tests.engine.attempts import COMMAND, DIGITS, prepare, run
 
-pytestmark = pytest.mark.timeout(900)  # several attempts at a whole job, on a machine that may be busy
+#: several attempts at a whole job, on a machine that may be busy; what they begin with is made once
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("resume")]
 INPUTS = {name: DIGITS / f"{name}.npz" for name in ("calibration", "test")} | {"model": DIGITS / "model.onnx"}
 RECIPE = Recipe(goal=Goal(), limits=Limits(accuracy_drop=0.02), budget=Budget(minutes=10))
 
