@@ -23,7 +23,7 @@ import onnx
 from engine.graph import all_graphs, all_nodes, constant_of, inlined, is_standard, load_structure, save
 from engine.quantize.calibrate import Calibrator
 from engine.quantize.kept import refuse_unknown
-from engine.quantize.packed import moments_of, pack
+from engine.quantize.packed import Moments, moments_of, pack
 from engine.quantize.prepare import at_opset
 from engine.quantize.weights import OPERATORS, is_large, weights
 from engine.recipe import QuantizeWeights, WeightLayout
@@ -59,7 +59,8 @@ def run(step: QuantizeWeights, model: Path, context: StepContext) -> list[Varian
     if reason is not None:
         return Skipped(reason)
     refuse_unknown(original, step.keep_float)
-    outcomes = [_variant(options, model, context) for options in _options(step, context)]
+    learned: list[Moments] = []  # as soon as the first of the layouts is written; they are the same for all
+    outcomes = [_variant(options, model, context, learned) for options in _options(step, context)]
     variants = [outcome for outcome in outcomes if isinstance(outcome, Variant)]
     return variants or next(outcome for outcome in reversed(outcomes) if isinstance(outcome, Skipped))
 
@@ -73,7 +74,7 @@ def _options(step: QuantizeWeights, context: StepContext) -> list[QuantizeWeight
     return [step.model_copy(update={"layout": layout}) for layout in layouts]
 
 
-def _variant(options: QuantizeWeights, model: Path, context: StepContext) -> Variant | Skipped:
+def _variant(options: QuantizeWeights, model: Path, context: StepContext, learned: list[Moments]) -> Variant | Skipped:
     blockwise = options.layout is WeightLayout.DEQUANTIZE
     lowest = BLOCKWISE_OPSET if blockwise else LOWEST_OPSET
     graph = at_opset(model, lowest, context.calibration, context.folder)
@@ -82,7 +83,9 @@ def _variant(options: QuantizeWeights, model: Path, context: StepContext) -> Var
     if blockwise:
         graph.ir_version = max(graph.ir_version, BLOCKWISE_IR_VERSION)
     lift_large_constants(graph)
-    used = pack(graph, options, moments_of(_calibrator(graph, context), options) if options.fit_rounding else None)
+    if options.fit_rounding and not learned:
+        learned.append(moments_of(_calibrator(graph, context), options))
+    used = pack(graph, options, learned[0] if options.fit_rounding else None)
     if not used:
         return Skipped(f"no constant float weight of {FEWEST_ELEMENTS} values or more is left to it")
     if options.layout not in used:
