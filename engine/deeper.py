@@ -1,7 +1,9 @@
 """Plans that go deeper than another format: some of the network is taken away, and what is left learns.
 
-    take      channels, so that a share of the original's run time is left (of the weights, where size or memory counts)
-    look      what that costs before anything is taught; where no training is likely to mend it, none is begun
+    take      channels, or put cheaper layers in the place of others, or one after the other, so that a share of the
+              original's run time is left (channels for a share of the weights, where size or memory counts)
+    look      what each way costs before anything is taught, and go on with the one that loses least; where no training
+              is likely to mend it, none is begun
     teach     by the original, for a share of the budget
     quantize  in the format that was the fastest one on the whole network, if any paid
 
@@ -12,7 +14,7 @@ what is left of it, so that another attempt at the job asks for the same steps a
 
 import importlib.util
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine.pipeline.material import FEWEST_TO_TEACH
@@ -28,15 +30,21 @@ from engine.recipe import (
     QuantizeStatic,
     QuantizeWeights,
     Recipe,
+    ReplaceLayers,
     SimplifyGraph,
     Step,
 )
 
 Plan = Sequence[Step]
+Way = Callable[[float], Plan]  #: steps that leave a share of the network
 
 LEAST_MINUTES = 0.5  #: of a training
 TRAINING_SHARES, LONGER_SHARE = (0.15, 0.15, 0.15), 0.25  #: of the budget, for one training each
 MOST_LOOKS = 6  #: at networks that something was taken from
+REPLACING_MINUTES = 10.0  #: of a budget in which layers can be taught one by one before the network is
+REPLACING_SHARE = 0.15  #: of the budget, for the first time that layers are timed and taught
+AS_FAST = 0.9  #: times the fastest of several ways, for one that can be preferred to it
+WORSE = 2.0  #: times the loss of the best way, for one that is not tried again
 FIRST_SHARES = ((0.02, 0.35), (0.01, 0.45), (0.005, 0.55), (0.0, 0.7))  #: limit on the loss → share that may be left
 BOLDER = 0.6  #: times the share that was enough, where none was too little yet
 AS_GOOD_AS_FOUND = 0.88  #: shares nearer to each other than this are not told apart
@@ -98,6 +106,11 @@ class _Bisection:
     missed: list[tuple[float, float]] = field(default_factory=list)  #: loss after learning, and the share
     left: float = USUALLY_LEFT  #: of a loss, after the last training
     stopped: str = ""
+    ways: list[Way] = field(init=False)  #: that are still worth a look
+    taken: dict[float, Plan] = field(default_factory=dict)  #: the best way for each share
+
+    def __post_init__(self) -> None:
+        self.ways = ways(self.recipe, self.trials.minimize)
 
     def plans(self) -> Iterator[Plan]:
         format_step, gained = best_format(self.trials)
@@ -118,7 +131,7 @@ class _Bisection:
                 self.stopped = "networks of a size in between would hardly differ" if share is None else ENOUGH_LOOKS
                 return
             yield from self._look(share)
-            smaller = self.pipeline.came_of([SimplifyGraph(), self._take(share)])
+            smaller = self._smaller(share)
             if self.stopped or smaller is None:
                 return
             if self._is_hopeless(smaller):
@@ -130,22 +143,49 @@ class _Bisection:
                 return
 
     def _look(self, share: float) -> Iterator[Plan]:
+        """At every way to come to that share."""
         self.looks += 1
-        plan = [SimplifyGraph(), self._take(share)]
-        yield plan
-        smaller = self.pipeline.came_of(plan)
-        if smaller is None:
-            self.stopped = "the budget was nearly spent"
-        elif not any(isinstance(step, PruneChannels) for step in smaller.steps):
-            self.stopped = "no channel could leave"
+        found: dict[Way, Candidate] = {}
+        for way in tuple(self.ways):
+            if ReplaceLayers in map(type, way(share)) and not self._can_replace():
+                continue
+            plan = [SimplifyGraph(), *way(share)]
+            yield plan
+            smaller = self.pipeline.came_of(plan)
+            if smaller is None:
+                self.stopped = "the budget was nearly spent"
+                return
+            if is_smaller(smaller):
+                found[way] = smaller
+        if not found:
+            self.stopped = "no channel could leave, and no layer could be replaced"
+            return
+        best = self._best_way(found)
+        self.taken[share] = best(share)
+        most = WORSE * max(_lost(found[best]), self._limit)
+        self.ways = [way for way in self.ways if way in found and _lost(found[way]) <= most]
+
+    def _best_way(self, found: Mapping[Way, Candidate]) -> Way:
+        """The one that loses least, of those that are about as fast as the fastest."""
+        fastest = max(map(self.trials.gained, found.values()))
+        fast = [way for way in found if self.trials.gained(found[way]) >= AS_FAST * fastest]
+        return min(fast, key=lambda way: _lost(found[way]))
+
+    def _can_replace(self) -> bool:
+        """Once layers are taught, replacing them again takes as long as any other step."""
+        known = self.pipeline.costs.get(ReplaceLayers)
+        return self.pipeline.clock.allows(known or REPLACING_SHARE * 60 * self.recipe.budget.minutes)
+
+    def _smaller(self, share: float) -> Candidate | None:
+        return self.pipeline.came_of([SimplifyGraph(), *self.taken[share]]) if share in self.taken else None
 
     def _teach(self, share: float, smaller: Candidate, minutes: float, tail: Plan) -> Iterator[Plan]:
         plan = self._plan(share, minutes, tail)
-        if self.pipeline.came_of(plan) is None and not self._can_afford(plan[2:]):
+        if self.pipeline.came_of(plan) is None and not self._can_afford([Distill(minutes=minutes), *tail]):
             self.stopped = "the budget was nearly spent"
             return
         yield plan
-        after, end = self.pipeline.came_of(plan[:3]), self.pipeline.came_of(plan)
+        after, end = self.pipeline.came_of(plan[: len(plan) - len(tail)]), self.pipeline.came_of(plan)
         if after is None or end is None:
             self.stopped = "the budget was nearly spent"
             return
@@ -164,7 +204,7 @@ class _Bisection:
             yield from self._one(minutes, tail, gained)
             return
         share = min(near)[1]
-        smaller = self.pipeline.came_of([SimplifyGraph(), self._take(share)])
+        smaller = self._smaller(share)
         if smaller is not None:
             yield from self._teach(share, smaller, minutes, tail)
 
@@ -181,17 +221,11 @@ class _Bisection:
         return round(between, 3)
 
     def _plan(self, share: float, minutes: float, tail: Plan) -> list[Step]:
-        return [SimplifyGraph(), self._take(share), Distill(minutes=minutes), *tail]
+        return [SimplifyGraph(), *self.taken[share], Distill(minutes=minutes), *tail]
 
     def _was_taught(self, share: float, minutes: float) -> bool:
         """By another attempt at the job, when the best of all was not as good yet."""
         return self.pipeline.came_of(self._plan(share, minutes, [])) is not None
-
-    def _take(self, share: float) -> Step:
-        """Another way to make a network cheaper belongs here."""
-        if self.trials.minimize is Minimize.LATENCY:
-            return PruneChannels(time_share=share)
-        return PruneChannels(ratio=round(1 - math.sqrt(share), 3))
 
     # ── is it worth it ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -226,6 +260,30 @@ class _Bisection:
     @property
     def _whose(self) -> str:
         return "run time" if self.trials.minimize is Minimize.LATENCY else "weights"
+
+
+def ways(recipe: Recipe, minimize: Minimize) -> list[Way]:
+    """To leave a share of the network; another one belongs here."""
+    if minimize is not Minimize.LATENCY:
+        return [_fewer_weights]
+    return [_narrower, _cheaper, _both] if recipe.budget.minutes >= REPLACING_MINUTES else [_narrower]
+
+
+def _fewer_weights(share: float) -> Plan:
+    return [PruneChannels(ratio=round(1 - math.sqrt(share), 3))]
+
+
+def _narrower(share: float) -> Plan:
+    return [PruneChannels(time_share=share)]
+
+
+def _cheaper(share: float) -> Plan:
+    return [ReplaceLayers(time_share=share)]
+
+
+def _both(share: float) -> Plan:
+    each = round(math.sqrt(share), 3)
+    return [ReplaceLayers(time_share=each), PruneChannels(time_share=each)]
 
 
 def best_format(trials: Trials) -> tuple[Step | None, float]:

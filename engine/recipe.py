@@ -248,7 +248,7 @@ class ReplaceLayers(Grammar):
     )
     samples: int = Field(256, ge=2, le=100_000, description="Calibration samples to learn from at most.")
     steps: Annotated[int, Field(ge=0, le=100_000)] | Auto = Field(
-        "auto", description="Training steps for each replacement; `auto`: as many as a quarter of the time allows."
+        "auto", description="Training steps for each replacement; `auto`: as many as a tenth of the time allows."
     )
 
 

@@ -74,7 +74,7 @@ STAGES: dict[type[Step], str] = {
 }
 #: steps that bring back what the ones before them took, whatever that was
 RECOVERING = (Distill, QuantizeAwareTraining)
-TAKING = (PruneChannels,)  #: steps that take from a network what a later one brings back
+TAKING = (PruneChannels, ReplaceLayers)  #: steps that take from a network what a later one brings back
 LEAST_TRAINING_SECONDS, USUAL_TRAINING_SHARE = 10.0, 0.5  #: the share is of what the budget leaves
 
 

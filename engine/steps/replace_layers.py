@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 LAYERS = ("Conv", "Gemm", "MatMul")
 HELD_OUT = 32  #: samples that costs are measured on
-TEACHING_SHARE = 0.25  #: of the time that the budget leaves
+TEACHING_SHARE = 0.1  #: of the time that the budget leaves
 
 
 def refuse(model: onnx.ModelProto) -> str | None:

@@ -1,5 +1,6 @@
 """How much a goal takes from a network, told by what became of the networks before: nothing is measured here."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from engine.recipe import (
     PruneChannels,
     QuantizeStatic,
     Recipe,
+    ReplaceLayers,
     SimplifyGraph,
     Step,
 )
@@ -36,6 +38,7 @@ class Workshop:
     calibration: Sequence[int] = field(default_factory=lambda: _Samples(2000))
     left_seconds: float = 1000.0
     harm: float = 8.0
+    harm_of_replacing: float = 20.0
 
     @property
     def clock(self) -> Any:
@@ -52,9 +55,11 @@ class Workshop:
                 self.trials.add(self.taken[prefix])
 
     def _made(self, steps: tuple[Step, ...]) -> Candidate:
-        share = next((_share(step) for step in steps if isinstance(step, PruneChannels)), 1.0)
+        share = _left_of(steps)
+        replaced = any(isinstance(step, ReplaceLayers) for step in steps)
+        harm = self.harm_of_replacing if replaced else self.harm
         learned = any(isinstance(step, Distill) for step in steps)
-        drop = 0.01 * (self.needed / share) ** 2 * (1 if learned or share == 1 else self.harm)
+        drop = 0.01 * (self.needed / share) ** 2 * (1 if learned or share == 1 else harm)
         return candidate(self.trials.next_id(), 1 / share, drop, steps=steps)
 
 
@@ -71,16 +76,27 @@ class _Samples(Sequence[int]):
         raise IndexError
 
 
-def _share(step: PruneChannels) -> float:
-    return step.time_share or (1 - step.ratio) ** 2
+def _share(step: Step) -> float:
+    if isinstance(step, ReplaceLayers):
+        return step.time_share
+    return (step.time_share or (1 - step.ratio) ** 2) if isinstance(step, PruneChannels) else 1.0
+
+
+def _left_of(steps: Sequence[Step]) -> float:
+    return math.prod(map(_share, steps))
 
 
 def searched(
-    needed: float, *, minimize: Minimize = Minimize.LATENCY, minutes: float = 20.0, samples: int = 2000
+    needed: float,
+    *,
+    minimize: Minimize = Minimize.LATENCY,
+    minutes: float = 20.0,
+    samples: int = 2000,
+    harm_of_replacing: float = 20.0,
 ) -> tuple[Trials, list[list[Step]]]:
     trials, _ = table(minimize=minimize)
     recipe = Recipe(goal=Goal(minimize=minimize), limits=Limits(accuracy_drop=0.01), budget=Budget(minutes=minutes))
-    shop = Workshop(trials, needed, calibration=_Samples(samples))
+    shop = Workshop(trials, needed, calibration=_Samples(samples), harm_of_replacing=harm_of_replacing)
     return trials, list(_carried_out(deeper.plans(recipe, trials, cast("Pipeline", shop)), shop))
 
 
@@ -92,24 +108,37 @@ def _carried_out(plans: Iterator[Sequence[Step]], shop: Workshop) -> Iterator[li
 
 def trained(plans: list[list[Step]]) -> list[float]:
     """Shares of the networks that learned."""
-    return [_share(step) for plan in plans for step in plan if isinstance(step, PruneChannels) and len(plan) > 2]
+    return [_left_of(plan) for plan in plans if any(isinstance(step, Distill) for step in plan)]
 
 
 @pytest.mark.parametrize("needed", [0.2, 0.4, 0.6])
 def test_it_comes_near_to_the_smallest_network_that_keeps_the_limit(needed: float) -> None:
     trials, plans = searched(needed)
     inside = [one for one in trials.ranked() if any(isinstance(step, Distill) for step in one.steps)]
-    assert needed <= min(_share(step) for step in inside[0].steps if isinstance(step, PruneChannels)) < 1.5 * needed
+    assert needed <= _left_of(inside[0].steps) < 1.5 * needed
     assert len(trained(plans)) <= 4
     assert "was enough to keep the limit" in trials.notes[0]
 
 
 def test_a_network_that_no_training_would_mend_is_not_taught() -> None:
     trials, plans = searched(0.99)
-    looked = [plan for plan in plans if len(plan) == 2]
+    looked = [plan for plan in plans if not any(isinstance(step, Distill) for step in plan)]
     assert len(looked) > len(set(trained(plans))), "the smallest one was only looked at"
     assert min(trained(plans)) > 0.45
     assert "too little" in trials.notes[0]
+
+
+@pytest.mark.parametrize(("harm_of_replacing", "is_taught"), [(1.0, True), (20.0, False)])
+def test_the_way_that_loses_less_is_taught(harm_of_replacing: float, is_taught: bool) -> None:
+    _, plans = searched(0.4, harm_of_replacing=harm_of_replacing)
+    assert any(isinstance(step, ReplaceLayers) for plan in plans for step in plan), "both were looked at"
+    taught = [plan for plan in plans if any(isinstance(step, Distill) for step in plan)]
+    assert taught and all(any(isinstance(one, ReplaceLayers) for one in plan) == is_taught for plan in taught)
+
+
+def test_a_small_budget_has_no_time_to_teach_layers_one_by_one() -> None:
+    _, plans = searched(0.4, minutes=8)
+    assert trained(plans) and not any(isinstance(step, ReplaceLayers) for plan in plans for step in plan)
 
 
 def test_a_smaller_file_is_found_by_a_ratio() -> None:
