@@ -29,7 +29,7 @@ from examples.languages import data as languages
 FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
 MINUTES = 5.0
 LEARNED = 20_000
-WIDTH, ROW, TOP, LABEL, GAP = 860, 46, 62, 250, 24
+WIDTH, ROW, TOP, LABEL, GAP, FIGURE = 860, 46, 62, 250, 24, 64
 INK, SOFT, BEFORE, AFTER = "#14181d", "#59636f", "#97a3b1", "#0a6ea8"
 
 #: of each step: the network, in words and as a file of examples/, and the steps of the job that shows it
@@ -124,13 +124,14 @@ def drawn(network: str, report: Report, way: Sequence[Trial]) -> str:
     times = [figures.latency.median_ms if figures.latency else 0.0 for _, figures in files]
     sizes = [float(figures.size_bytes) for _, figures in files]
     column = (WIDTH - LABEL - 110 - 3 * GAP) / 2
+    longest = column - FIGURE  # a bar is in proportion, with room for its figure behind it
     parts = [_words(GAP, 34, report.verdict.headline, size=15, weight=650)]
     for index, (name, figures) in enumerate(files):
         top, color = TOP + index * ROW, AFTER if index else BEFORE
         parts += _lines(name, top)
-        parts += _bar(LABEL + GAP, top, column * times[index] / max(times), color, words.milliseconds(times[index]))
+        parts += _bar(LABEL + GAP, top, longest * times[index] / max(times), color, words.milliseconds(times[index]))
         second = LABEL + 2 * GAP + column
-        parts += _bar(second, top, column * sizes[index] / max(sizes), color, words.size(int(sizes[index])))
+        parts += _bar(second, top, longest * sizes[index] / max(sizes), color, words.size(int(sizes[index])))
         parts.append(_words(WIDTH - GAP, top + 20, words.metric(figures.accuracy), weight=600, end=True))
     bottom = TOP + len(files) * ROW
     heads = (LABEL + GAP, "time of a run"), (LABEL + 2 * GAP + column, "file")
@@ -147,10 +148,9 @@ def drawn(network: str, report: Report, way: Sequence[Trial]) -> str:
 
 
 def _bar(left: float, top: float, width: float, color: str, text: str) -> list[str]:
-    inner = max(width - 64, 2)
     return [
-        f'<rect x="{left:.1f}" y="{top + 6}" width="{inner:.1f}" height="20" rx="2" fill="{color}"/>',
-        _words(left + inner + 6, top + 21, text, size=12),
+        f'<rect x="{left:.1f}" y="{top + 6}" width="{width:.1f}" height="20" rx="2" fill="{color}"/>',
+        _words(left + width + 6, top + 21, text, size=12),
     ]
 
 
