@@ -22,6 +22,8 @@ from engine.recipe import Layout, QuantizeAwareTraining, QuantizeStatic, Step
 from engine.report import Interval, LatencySeries
 
 FINALISTS = 3
+MOST_JUDGED = 6  #: by samples that the search never saw, until enough of them are inside the limits
+JUDGING_SHARE = 0.4  #: of the time left, after which no other one is judged
 HUGE_BYTES = 512 << 20  #: all finalists and the original, twice, are open side by side
 MOST_PROCESSES, FEWEST_PROCESSES = 4, 2
 PROFILES = 2  #: that follow it
@@ -42,7 +44,7 @@ class Final:
 
 def expected_seconds(bench: Bench, load_ms: float, budget_seconds: float) -> float:
     files = FINALISTS + 2
-    judging = bench.pass_seconds * (FINALISTS + 1) * len(bench.unseen or ()) / len(bench.samples)
+    judging = bench.pass_seconds * (MOST_JUDGED + 1) * len(bench.unseen or ()) / len(bench.samples)
     each = bench.start_seconds + files * load_ms / 1000 + _wanted_seconds(bench.run_ms, files)
     measuring = MOST_PROCESSES * each + (files + PROFILES) * bench.start_seconds
     return min(measuring + judging, LARGEST_SHARE * budget_seconds)
@@ -68,7 +70,7 @@ def decide(bench: Bench, trials: Trials, left_seconds: float) -> Final:
         return Final(None, bench.noise_floor, {})
     if bench.unseen is not None:
         started = time.monotonic()
-        finalists = _judged_by_unseen(bench, trials, finalists)
+        finalists = _judged_by_unseen(bench, trials, finalists, JUDGING_SHARE * left_seconds)
         left_seconds -= time.monotonic() - started
     measured = _measure(bench, [bench.original, *(finalist.path for finalist in finalists)], left_seconds)
     against_itself, *comparisons = measured
@@ -88,25 +90,40 @@ def decide(bench: Bench, trials: Trials, left_seconds: float) -> Final:
 def _finalists(bench: Bench, trials: Trials) -> list[Candidate]:
     """The best inside the limits, so that a favourite that does not hold has a stand-in; one only of huge files.
 
-    Where models are compared, all of them.
+    Where other samples judge them, more, and the most faithful one of the rest last. Where models are compared, all.
     """
     if not trials.recipe.is_optimization:
         return list(trials.candidates.values())
     ranked = [candidate for candidate in trials.ranked() if candidate.path.exists()]
-    promising = [candidate for candidate in ranked if trials.gained(candidate) > 1]
-    most = FINALISTS if beside.size_bytes(bench.original) < HUGE_BYTES else 1
-    if bench.unseen is not None and len(promising) > most > 1:
-        return [*promising[: most - 1], min(promising[most - 1 :], key=unfaithfulness)]
-    return promising[:most] or ranked[:1]
+    promising = [candidate for candidate in ranked if goal.holds(trials.gain(candidate), trials.minimize)]
+    if bench.unseen is None:
+        return promising[: _most(bench)] or ranked[:1]
+    first, rest = promising[: MOST_JUDGED - 1], promising[MOST_JUDGED - 1 :]
+    return [*first, *([min(rest, key=unfaithfulness)] if rest else [])] or ranked[:1]
 
 
-def _judged_by_unseen(bench: Bench, trials: Trials, finalists: Sequence[Candidate]) -> list[Candidate]:
-    """Those that run on samples which the search never saw, with what they lose there."""
+def _most(bench: Bench) -> int:
+    return FINALISTS if beside.size_bytes(bench.original) < HUGE_BYTES else 1
+
+
+def _judged_by_unseen(bench: Bench, trials: Trials, finalists: Sequence[Candidate], seconds: float) -> list[Candidate]:
+    """The best of those that keep the limits on samples which the search never saw; the favourite where none does."""
+    started = time.monotonic()
     searched, budget_seconds = len(bench.samples), 60 * bench.recipe.budget.minutes
     bench.judge_by_unseen(budget_seconds)
     trials.original = replace(trials.original, figures=bench.baseline)
-    judged = [one for finalist in finalists if (one := _judged_anew(bench, finalist))]
-    trials.candidates |= {one.id: one for one in judged}
+    judged: list[Candidate] = []
+    inside: list[Candidate] = []
+    for finalist in finalists:
+        if len(inside) == _most(bench) or (judged and time.monotonic() - started > seconds):
+            break
+        one = _judged_anew(bench, finalist)
+        if one is None:
+            continue
+        judged.append(one)
+        trials.candidates[one.id] = one
+        if trials.excess(one) is None:
+            inside.append(one)
     trials.notes.append(
         f"The search weighed files by {searched} samples; the finalists were judged by {len(bench.samples)} others, "
         "which it never saw."
@@ -115,7 +132,7 @@ def _judged_by_unseen(bench: Bench, trials: Trials, finalists: Sequence[Candidat
         trials.notes.append(
             f"The favourite of the search was {judged[0].id}, but on samples that it never saw {excess}"
         )
-    return judged
+    return inside or judged[:1]
 
 
 def _judged_anew(bench: Bench, finalist: Candidate) -> Candidate | None:

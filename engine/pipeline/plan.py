@@ -50,7 +50,7 @@ from engine.report import Comparison, Machine, TrialState
 from engine.steps import STEPS, Rounds, Skipped, Standing, StepContext, Variant
 from engine.steps.base import Other
 
-RESERVES = 4  #: candidates whose files are kept though another one is better
+RESERVES = 6  #: candidates whose files are kept though another one is better
 MOST_BYTES_AT_ONCE = 512 << 20  #: of files that one process opens side by side
 
 VARIANTS: dict[type[Step], int] = {QuantizeStatic: 3}  #: as many files as a step usually proposes; of others one
