@@ -282,8 +282,8 @@ def _cheaper(share: float) -> Plan:
 
 
 def _both(share: float) -> Plan:
-    each = round(math.sqrt(share), 3)
-    return [ReplaceLayers(time_share=each), PruneChannels(time_share=each)]
+    half_way = round(math.sqrt(share), 3)
+    return [ReplaceLayers(time_share=half_way), PruneChannels(time_share=share)]  # which is one of the original's time
 
 
 def best_format(trials: Trials) -> tuple[Step | None, float]:

@@ -200,7 +200,7 @@ class PruneChannels(Grammar):
     kind: Literal["prune_channels"] = "prune_channels"
     ratio: float = Field(0.5, ge=0, le=0.95, description="Share of each layer's channels to remove; 0: just dead ones.")
     time_share: float | None = Field(
-        None, gt=0, lt=1, description="Instead of a ratio: share of the run time that may be left, unevenly by layers."
+        None, gt=0, lt=1, description="Instead of a ratio: share of the original's run time that may be left, unevenly."
     )
     macs_share: float | None = Field(None, gt=0, lt=1, description="The same as a share of the multiply-accumulates.")
     importance: Importance = Field(Importance.ACTIVATIONS, description="What tells which channels matter.")

@@ -1,6 +1,5 @@
 """How much a goal takes from a network, told by what became of the networks before: nothing is measured here."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -83,7 +82,8 @@ def _share(step: Step) -> float:
 
 
 def _left_of(steps: Sequence[Step]) -> float:
-    return math.prod(map(_share, steps))
+    """Of the original: each step says which share of that it leaves."""
+    return min(map(_share, steps))
 
 
 def searched(
