@@ -9,7 +9,8 @@
 
 How much to take is found by bisection: more after a network that kept the limit, less after one that did not. The last
 training is a longer one, of the network that missed the limit by least. All times are shares of the budget and not of
-what is left of it, so that another attempt at the job asks for the same steps and finds them done.
+what is left of it, so that another attempt at the job asks for the same steps and finds them done. A job with another
+budget begins where an earlier one on the same model and data has ended.
 """
 
 import importlib.util
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine.pipeline.material import FEWEST_TO_TEACH
-from engine.pipeline.plan import TAKING, Pipeline
+from engine.pipeline.plan import TAKING, Pipeline, ends
 from engine.pipeline.trials import Candidate, Trials
 from engine.recipe import (
     ConvertFloat16,
@@ -111,6 +112,19 @@ class _Bisection:
 
     def __post_init__(self) -> None:
         self.ways = ways(self.recipe, self.trials.minimize)
+        self._remember()
+
+    def _remember(self) -> None:
+        """What jobs with other budgets found: what kept the limit is enough; what did not may, taught for longer."""
+        minutes = shares(self.recipe.budget.minutes)
+        for plan, end in ends(self.pipeline.taken).items():
+            taught = next((step.minutes for step in plan if isinstance(step, Distill)), None)
+            if taught is None or taught in minutes:
+                continue
+            if self.trials.excess(end) is None:
+                self.enough = min(self.enough, share_of(plan))
+            elif taught >= min(minutes):
+                self.too_little = max(self.too_little, share_of(plan))
 
     def plans(self) -> Iterator[Plan]:
         format_step, gained = best_format(self.trials)
@@ -284,6 +298,20 @@ def _cheaper(share: float) -> Plan:
 def _both(share: float) -> Plan:
     half_way = round(math.sqrt(share), 3)
     return [ReplaceLayers(time_share=half_way), PruneChannels(time_share=share)]  # which is one of the original's time
+
+
+def share_of(plan: Plan) -> float:
+    """What a plan leaves of the run time, or of the weights, by its own words."""
+    left = [_left_by(step) for step in plan]
+    return min(left, default=1.0)
+
+
+def _left_by(step: Step) -> float:
+    if isinstance(step, ReplaceLayers):
+        return step.time_share
+    if isinstance(step, PruneChannels):
+        return step.time_share or (1 - step.ratio) ** 2
+    return 1.0
 
 
 def best_format(trials: Trials) -> tuple[Step | None, float]:

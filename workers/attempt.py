@@ -6,6 +6,7 @@ before any parser sees them.
 """
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,6 +91,15 @@ def _others(request: JobRequest) -> dict[str, str]:
     """Id of each model that is named beside the first → its name in the folder."""
     ids = dict.fromkeys(request.other_models().values())
     return {file_id: f"other-{number}.onnx" for number, file_id in enumerate(ids, start=1)}
+
+
+def origin(database: Database, taken: Claim) -> str | None:
+    """A name for the files that an optimization works on, by their digests: the model's own, and one of all others."""
+    if taken.work is not Work.OPTIMIZE:
+        return None
+    digests = {name: _digest(database, file_id, original=False) or "" for name, file_id in _inputs(taken).items()}
+    model = digests.pop(MODEL)
+    return f"{model}-{hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 def _inspection(taken: Claim) -> EngineRequest:

@@ -16,7 +16,7 @@ from app.storage import is_full
 from engine.protocol import Checkpoint, Event, Failed, Finished, Progress, Stage, TrialDone
 from workers import problems
 from workers.aside import Aside
-from workers.attempt import Unprepared, attempt_folder, prepare, seconds
+from workers.attempt import Unprepared, attempt_folder, origin, prepare, seconds
 from workers.child import Child, Misbehaved
 from workers.claim import Claim
 from workers.lease import Lease
@@ -29,6 +29,7 @@ CHECK_SECONDS = 1.0  # memory of the tree, free disk
 LINGER_SECONDS = 5.0  # from the last event to the child's exit
 GRACE_SECONDS = 1.0  # from SIGTERM to SIGKILL where nobody waits for a clean end
 EVENTS_PER_ATTEMPT = 10_000
+ENDS = (End.FINISHED, End.CANCELED)  # of an attempt, after which there is no other, and what it found is sound
 PROGRESS_STEP = 0.005  # smaller steps are shown, but not told as events
 
 log = logging.getLogger(__name__)
@@ -52,15 +53,26 @@ def run(workplace: Workplace, taken: Claim, draining: Callable[[], bool]) -> Non
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
     )
+    aside = Aside.of(workplace, taken.job_id, origin(workplace.database, taken))
     with attempt_folder(workplace, taken) as folder, lease:
-        outcome = _attempt(workplace, taken, folder, lease, draining)
+        outcome = _attempt(workplace, taken, folder, lease, draining, aside=aside)
         log.info("job %s, attempt %d: %s", taken.job_id, taken.attempt, outcome.end)
         if outcome.end is not End.LOST and lease.settle():
             settle(workplace, taken, lease, folder, outcome)
+            if outcome.end in ENDS:
+                aside.hand_on()
 
 
-def _attempt(workplace: Workplace, taken: Claim, folder: Path, lease: Lease, draining: Callable[[], bool]) -> Outcome:
-    settings, aside = workplace.settings, Aside.of(workplace, taken.job_id)
+def _attempt(
+    workplace: Workplace,
+    taken: Claim,
+    folder: Path,
+    lease: Lease,
+    draining: Callable[[], bool],
+    *,
+    aside: Aside,
+) -> Outcome:
+    settings = workplace.settings
     try:
         prepare(workplace, taken, folder)
         aside.give(folder)

@@ -94,7 +94,7 @@ class Job:
     def explore(self) -> None:
         if again := self.memory.recall(self.pipeline):
             self.trials.notes.append(
-                f"An attempt before this one was ended; {again} of its trials were not made again."
+                f"{again} trials of an earlier attempt or job on this model and data were not made again."
             )
             self.checkpoint()
         for plan in plans(self.recipe, self.trials, self.pipeline):

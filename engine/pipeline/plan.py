@@ -339,6 +339,12 @@ def _label(base: Candidate, variant: Variant) -> str:
     return f"{base.label} + {variant.label}" if base.steps else variant.label
 
 
+def ends(taken: Mapping[tuple[Step, ...], Candidate]) -> dict[tuple[Step, ...], Candidate]:
+    """Plans that no other one goes on with, and what they came to."""
+    begun = {plan[:length] for plan in taken for length in range(1, len(plan))}
+    return {plan: candidate for plan, candidate in taken.items() if plan not in begun}
+
+
 def _in_groups(verified: Sequence[Verified]) -> list[list[Verified]]:
     """As many as may be open side by side."""
     groups: list[list[Verified]] = [[]]

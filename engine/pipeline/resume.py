@@ -1,10 +1,11 @@
-"""What an attempt that is killed leaves of its search: the table, the files, and which plans were carried out how far.
+"""What an attempt leaves of its search to later ones: the table, the files, and which plans were carried out how far.
 
     trials.json        the table, written whole after every step
     trial-t03.onnx     files that are needed to go on, linked
 
-Both lie in the folder that the next attempt at the job finds again. A table of another request, machine or version is
-left alone, and so is a file whose digest is not the one in the table: its step is taken again.
+Both lie in the folder that the next attempt at the job finds again, and so do later jobs on the same model and data. A
+budget may differ: what was tried stays tried. A table of a recipe that differs in anything else, of another machine or
+version is left alone, and so is a file whose digest is not the one in the table: its step is taken again.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from engine import beside
 from engine.digest import sha256
-from engine.pipeline.plan import Pipeline
+from engine.pipeline.plan import Pipeline, ends
 from engine.pipeline.trials import Candidate
 from engine.recipe import Recipe, Step
 from engine.report import Machine, Trial, TrialState
@@ -63,7 +64,11 @@ class Memory:
 
     @classmethod
     def of(cls, folder: Path, recipe: Recipe, machine: Machine, digests: Mapping[str, str]) -> Self:
-        told = [recipe.model_dump_json(), machine.cpu, json.dumps([machine.versions, dict(digests), FORMAT])]
+        told = [
+            recipe.model_dump_json(exclude={"budget"}),
+            machine.cpu,
+            json.dumps([machine.versions, dict(digests), FORMAT]),
+        ]
         return cls(folder, hashlib.sha256("\n".join(told).encode()).hexdigest())
 
     def write(self, pipeline: Pipeline) -> None:
@@ -107,7 +112,7 @@ class Memory:
         return True
 
     def recall(self, pipeline: Pipeline) -> int:
-        """Fill the table with what another attempt left; the number of trials that need not be made again."""
+        """Fill the table with what an earlier attempt or job left; the number of trials that need not be made again."""
         table = self._table()
         if table is None:
             return 0
@@ -138,15 +143,12 @@ def _needed(pipeline: Pipeline) -> list[str]:
     The beginnings of plans come before their ends.
     """
     trials, taken = pipeline.trials, pipeline.taken
-    begun = sorted((steps for steps in taken if any(_goes_on(steps, plan) for plan in taken)), key=len)
+    last = ends(taken)
+    begun = sorted((plan for plan in taken if plan not in last), key=len)
     bases = [taken[steps].id for steps in [*list(taken)[-1:], *begun]]
     wanted = [trials.chosen, *bases, *(one.id for one in trials.ranked())]
     named = [name for name in dict.fromkeys(wanted) if name in trials.candidates]
     return [name for name in named if trials.candidates[name].path.exists()][:MOST_FILES]
-
-
-def _goes_on(steps: tuple[Step, ...], plan: tuple[Step, ...]) -> bool:
-    return len(plan) > len(steps) and plan[: len(steps)] == steps
 
 
 def _candidate(row: Row, path: Path) -> Candidate:

@@ -120,6 +120,16 @@ def test_it_comes_near_to_the_smallest_network_that_keeps_the_limit(needed: floa
     assert "was enough to keep the limit" in trials.notes[0]
 
 
+def test_a_larger_budget_goes_on_where_a_smaller_one_ended() -> None:
+    trials, _ = table()
+    shop = Workshop(trials, 0.2)
+    plans: dict[float, list[list[Step]]] = {}
+    for minutes in (5.0, 40.0):
+        recipe = Recipe(goal=Goal(), limits=Limits(accuracy_drop=0.01), budget=Budget(minutes=minutes))
+        plans[minutes] = list(_carried_out(deeper.plans(recipe, trials, cast("Pipeline", shop)), shop))
+    assert max(trained(plans[40.0])) < min(share for share in trained(plans[5.0]) if share >= 0.2)
+
+
 def test_a_network_that_no_training_would_mend_is_not_taught() -> None:
     trials, plans = searched(0.99)
     looked = [plan for plan in plans if not any(isinstance(step, Distill) for step in plan)]

@@ -11,15 +11,18 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from sqlalchemy import delete, update
 
-from app.database import JobState
+from app.database import File, Job, JobState
 from app.jobs import OPTIMIZE
 from engine.protocol import KEPT
 from engine.recipe import JobRequest
 from engine.recover.snapshot import NAME
+from tests.faults.standin import MODEL
 from tests.models import mlp
 from tests.workers.bench import _add, add_file, add_job, artifacts, events, job, meanwhile, taken, work
 from workers.aside import Aside
+from workers.attempt import origin
 from workers.maintenance.sweep import sweep_attempts
 from workers.workplace import Workplace
 
@@ -75,16 +78,61 @@ def test_a_training_that_was_killed_goes_on_where_it_was(workplace: Workplace) -
 def test_what_was_put_aside_goes_with_its_job(workplace: Workplace) -> None:
     waiting, ended = add_job(workplace), add_job(workplace)
     for job_id in (waiting, ended):
-        kept = workplace.attempts / job_id / "work" / KEPT
-        kept.mkdir(parents=True)
-        (kept / SNAPSHOT).write_bytes(b"half a training")
-        Aside.of(workplace, job_id).take(workplace.attempts / job_id)
+        put_aside(workplace, job_id)
     taken(workplace)
     sweep_attempts(workplace)
     assert Aside.of(workplace, waiting).folder.exists() and Aside.of(workplace, ended).folder.exists()
     work(workplace)
     sweep_attempts(workplace)
     assert not Aside.of(workplace, ended).folder.exists()
+
+
+def put_aside(place: Workplace, job_id: str) -> Aside:
+    """What an attempt that is over, but not the job, had put into its folder."""
+    kept = place.attempts / job_id / "work" / KEPT
+    kept.mkdir(parents=True)
+    (kept / SNAPSHOT).write_bytes(b"a training")
+    aside = Aside.of(place, job_id)
+    aside.take(place.attempts / job_id)
+    return aside
+
+
+def given(place: Workplace) -> bool:
+    """Whether the next job finds something in its folder."""
+    claimed = taken(place)
+    assert claimed is not None
+    attempt = place.attempts / "another"
+    Aside.of(place, claimed.job_id, origin(place.database, claimed)).give(attempt)
+    return (attempt / "work" / KEPT / SNAPSHOT).exists()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_job_on_the_same_files_finds_what_an_ended_one_had(workplace: Workplace, same: bool) -> None:
+    model = add_file(workplace)
+    first = add_job(workplace, file_id=model)
+    aside = put_aside(workplace, first)
+    work(workplace)
+    assert not aside.folder.exists()
+    again = add_file(workplace, MODEL if same else MODEL + b"another one")  # uploaded once more
+    add_job(workplace, file_id=again)
+    sweep_attempts(workplace)
+    assert given(workplace) == same
+
+
+@pytest.mark.parametrize("why", ["the model is gone", "it is old"])
+def test_what_was_handed_on_is_not_kept_for_long(workplace: Workplace, why: str) -> None:
+    job_id = add_job(workplace)
+    put_aside(workplace, job_id)
+    work(workplace)
+    (handed_on,) = workplace.aside.iterdir()
+    if why == "it is old":
+        os.utime(handed_on, (0, 0))
+    else:
+        with workplace.database.write() as session:
+            session.execute(update(Job).values(file_id=None))
+            session.execute(delete(File))
+    sweep_attempts(workplace)
+    assert not handed_on.exists()
 
 
 def test_a_new_attempt_finds_what_is_newest_and_no_drafts(tmp_path: Path) -> None:

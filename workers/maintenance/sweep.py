@@ -1,6 +1,6 @@
 """Ends what killed supervisors left behind: processes and folders of attempts whose lease nobody holds any more.
 
-What attempts put aside for later ones goes once their job has ended.
+What attempts put aside for later ones goes once their job has ended, unless it was handed on to jobs on the same files.
 """
 
 import contextlib
@@ -10,9 +10,9 @@ import signal
 import time
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from app.database import FINAL, Job
+from app.database import FINAL, File, Job
 from workers.aside import forget_all_but
 from workers.child import orphans
 from workers.workplace import Workplace
@@ -31,8 +31,15 @@ def sweep_attempts(workplace: Workplace) -> None:
         if folder.name not in live:
             shutil.rmtree(folder, ignore_errors=True)
     if workplace.aside.exists():
-        with workplace.database.read() as session:
-            forget_all_but(workplace, set(session.scalars(select(Job.id).where(Job.state.not_in(FINAL)))))
+        forget_all_but(workplace, *_wanted_aside(workplace))
+
+
+def _wanted_aside(workplace: Workplace) -> tuple[set[str], set[str]]:
+    """Jobs that may still be attempted, and digests of the models that are there."""
+    with workplace.database.read() as session:
+        jobs = set(session.scalars(select(Job.id).where(Job.state.not_in(FINAL))))
+        models = session.scalars(select(func.coalesce(File.canonical_sha256, File.sha256)).where(File.kind == "model"))
+        return jobs, {digest for digest in models if digest}
 
 
 def _live(workplace: Workplace, tokens: Iterable[str]) -> set[str]:

@@ -20,10 +20,10 @@ INPUTS = {name: DIGITS / f"{name}.npz" for name in ("calibration", "test")} | {"
 RECIPE = Recipe(goal=Goal(), limits=Limits(accuracy_drop=0.02), budget=Budget(minutes=10))
 
 
-def attempt(folder: Path, seed: int = 0) -> Path:
+def attempt(folder: Path, seed: int = 0, minutes: float = 10) -> Path:
     request = EngineRequest(
         work=Work.OPTIMIZE,
-        recipe=RECIPE.model_copy(update={"seed": seed}),
+        recipe=RECIPE.model_copy(update={"seed": seed, "budget": Budget(minutes=minutes)}),
         model="inputs/model",
         calibration="inputs/calibration",
         evaluation="inputs/test",
@@ -60,9 +60,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Trial]]
     return folder, trials(events)
 
 
-def second(killed: Path, folder: Path, seed: int = 0, *, torn: str = "") -> Path:
+def second(killed: Path, folder: Path, seed: int = 0, *, minutes: float = 10, torn: str = "") -> Path:
     """Another attempt, which finds what the supervisor had put aside."""
-    found = attempt(folder, seed)
+    found = attempt(folder, seed, minutes)
     kept = found / "work" / KEPT
     shutil.copytree(killed / "work" / KEPT, kept)
     for path in kept.glob(torn) if torn else ():
@@ -80,7 +80,7 @@ def test_what_was_tried_is_not_tried_again(killed: tuple[Path, list[Trial]], tmp
     assert all(trial.seconds == before[trial.id].seconds for trial in report.trials if trial.id in before)
     assert "simplifying" not in ended.stages, "the first step had been taken"
     again = sum(trial.figures is not None for trial in told)
-    assert any(f"{again} of its trials were not made again" in reason for reason in report.verdict.reasons)
+    assert any(reason.startswith(f"{again} trials of an earlier attempt or job") for reason in report.verdict.reasons)
     assert [trial.id for trial in ended.trials][: len(before)] == list(before), "they are told of again"
 
 
@@ -88,6 +88,14 @@ def test_a_file_that_is_torn_is_made_again(killed: tuple[Path, list[Trial]], tmp
     folder = second(killed[0], tmp_path / "second", torn="trial-*.onnx")
     events = until(folder, lambda events: "quantizing" in stages(events))
     assert stages(events)[-1] == "quantizing" and "simplifying" not in stages(events)
+
+
+def test_a_job_with_another_budget_does_not_try_again_what_was_tried(
+    killed: tuple[Path, list[Trial]], tmp_path: Path
+) -> None:
+    folder = second(killed[0], tmp_path / "second", minutes=7)
+    events = until(folder, lambda events: "quantizing" in stages(events))
+    assert "simplifying" not in stages(events)
 
 
 @pytest.mark.parametrize(("seed", "torn"), [(1, ""), (0, TABLE)])
