@@ -1,9 +1,9 @@
 """What Strop is worth, and what it costs. Prints tables, and writes bench.json.
 
     python -m benchmarks [models] [calibration] [training] [ablation] [distillation] [rounding] [service]
-                         [recovery] [pruning] [replacing] [pictures] [zoo]
+                         [recovery] [searching] [pruning] [replacing] [pictures] [zoo]
 
-The last four run only where they are named: they take long, packages of their own, or write into docs/.
+The last five run only where they are named: they take long, packages of their own, or write into docs/.
 """
 
 import json
@@ -20,6 +20,7 @@ from benchmarks import (
     recovery,
     replacing,
     rounding,
+    searching,
     service,
     training,
 )
@@ -36,6 +37,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "distillation": distillation.run,
     "service": service.run,
     "recovery": recovery.run,
+    "searching": searching.run,
     "pruning": pruning.run,
     "replacing": replacing.run,
     "pictures": pictures.run,

@@ -32,9 +32,13 @@ class Case:
     evaluation: Path
 
 
-def made(name: str, folder: Path) -> Case:
-    """The case of this name, its data written to the folder. Raises FileNotFoundError and ImportError."""
+def made(name: str, folder: Path, more: Callable[[], Arrays] | None = None) -> Case:
+    """The case of this name, its data written to the folder; `more` gives other samples to learn from.
+
+    Raises FileNotFoundError and ImportError.
+    """
     model, learned, judged = MAKERS[name](folder)
+    learned = more() if more else learned
     calibration, evaluation = folder / "calibration.npz", folder / "evaluation.npz"
     np.savez(calibration, allow_pickle=False, **{key: array for key, array in learned.items() if key != "labels"})
     np.savez(evaluation, allow_pickle=False, **judged)
@@ -113,6 +117,7 @@ def shipped(package: str, file: str) -> Path:
 MAKERS: dict[str, Callable[[Path], Made]] = {
     "digits: plain CNN": _digits,
     "fashion: residual CNN": _fashion("residual"),
+    "fashion: plain CNN": _fashion("plain"),
     "fashion: depthwise CNN": _fashion("depthwise"),
     "fashion: transformer": _fashion("transformer"),
     "fashion: LSTM": _fashion("recurrent"),

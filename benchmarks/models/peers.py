@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,8 @@ PEERS: dict[str, Callable[[Case, Path], None]] = {
     "onnxruntime quantize_dynamic": _ort_dynamic,
     "nncf quantize": _nncf,
 }
+
+
+def peers(case: Case) -> dict[str, Callable[[Path], None]]:
+    """All of them, for this model."""
+    return {name: partial(make, case) for name, make in PEERS.items()}

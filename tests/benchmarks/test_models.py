@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.models.run import STROP, Result, _row
+from benchmarks.models.rivals import STROP, Result, _row
 from engine.measure.accuracy import AccuracyComparison
 from engine.report import Accuracy, Interval, Latency
 
