@@ -179,6 +179,7 @@ class Distill(Learning):
     width: float | None = Field(
         None, ge=0.05, lt=1, description="Teach a narrower copy, of this share of each layer's channels."
     )
+    features: bool = Field(False, description="Compare inner tensors too, where the two have the same ones.")
 
 
 class QuantizeAwareTraining(Learning, EightBits):

@@ -48,7 +48,9 @@ class Examiner:
         parts: list[Tensor] = []
         if self.teacher is not None:
             answers = self.teacher.answers(positions, feeds)
-            parts += [distance(one, said[one.name], answers[one.name], self.temperature) for one in self.targets]
+            parts += [
+                one.weight * distance(one, said[one.name], answers[one.name], self.temperature) for one in self.targets
+            ]
         if self.labels is not None:
             parts.append(label_loss(self.labels, said[self.labels.output], self.lessons.labels(positions)))
         return torch.stack(parts).sum()

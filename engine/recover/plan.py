@@ -33,6 +33,7 @@ class Options:
     rate: float | None = None
     temperature: float = 2.0
     labels: bool = False  #: learn from labels as well, where the samples have them
+    features: bool = False  #: learn to compute inner tensors as the teacher does, too
     seed: int = 0
     threads: int = 1
 

@@ -25,12 +25,13 @@ from engine.footprint import activation_sizes
 from engine.graph import load, save
 from engine.recover.course import Course
 from engine.recover.examiner import Examiner
+from engine.recover.features import features, showing
 from engine.recover.labels import LabelTarget, label_target
 from engine.recover.lessons import Lessons
 from engine.recover.plan import MOST_ROWS, Options, course_for
 from engine.recover.snapshot import Snapshot, read_snapshot, snapshot_at, write_snapshot
 from engine.recover.student import Student
-from engine.recover.targets import target_of
+from engine.recover.targets import Target, target_of
 from engine.recover.teacher import ROWS_AT_ONCE, LiveTeacher, Teacher, can_be_written, write_answers
 from engine.recover.training import Training
 from engine.signature import Signature
@@ -90,15 +91,18 @@ class _Recovery:
         needed, free = _least_bytes(self.model), psutil.virtual_memory().available
         if needed > free:
             return f"to train it takes {words.size(needed)} of memory at least, and {words.size(free)} are free"
-        learner = Student(self.model)
+        inner = self._inner()
+        learner = Student(self.model, [one.name for one in inner])
         if not learner.weights:
             return "it has no weights that could learn"
-        examiner = self._examiner()
+        examiner = self._examiner(inner)
         if isinstance(examiner, str):
             return examiner
         if not self.options.labels and self._is_there(learner, examiner):
             return "it says what the original says already"
         training = self._training(learner, examiner)
+        if self.options.features and not inner:
+            training.course.notes.append("No inner tensors were compared, since the two have none in common.")
         training.run()
         if training.course.best_step == 0:
             return f"none of {training.course.step:,} training steps brought it nearer on samples that it did not see"
@@ -111,10 +115,20 @@ class _Recovery:
 
     # ── what is to be learned, and from whom ─────────────────────────────────────────────────────────────────────────
 
-    def _examiner(self) -> Examiner | str:
+    def _inner(self) -> list[Target]:
+        if self.teacher is None or not self.options.features:
+            return []
+        few = self.lessons.feeds(self._first_rows())
+        return features(self.student, self.teacher, few, self.here.folder, self.options.threads)
+
+    def _first_rows(self) -> np.ndarray:
+        """Positions of what one run of the teacher reads."""
+        return next(self.lessons.in_runs(np.arange(len(self.lessons.samples)), ROWS_AT_ONCE))
+
+    def _examiner(self, inner: Sequence[Target]) -> Examiner | str:
         names = [tensor.name for tensor in Signature.of(self.model).outputs]
         shown = LiveTeacher.open(self.teacher or self.student, names, self.options.threads)
-        first = next(self.lessons.in_runs(np.arange(len(self.lessons.samples)), ROWS_AT_ONCE))
+        first = self._first_rows()
         examples = shown.arrays(self.lessons.feeds(first))
         labels = self._labels(names[0], examples[names[0]], first) if self.options.labels else None
         if self.options.labels and labels is None:
@@ -123,8 +137,10 @@ class _Recovery:
         targets = [target for target in looks if target is not None] if self.teacher else []
         if not targets and labels is None:
             return "none of its outputs is a float that another graph could learn to give"
-        asked = self._teacher(shown, [target.name for target in targets], examples) if targets else None
-        return Examiner(self.lessons, asked, targets, labels, self.options.temperature, _rows_at_once(self.model))
+        asked = self._teacher(shown, [target.name for target in targets], examples, inner) if targets else None
+        return Examiner(
+            self.lessons, asked, [*targets, *inner], labels, self.options.temperature, _rows_at_once(self.model)
+        )
 
     def _labels(self, name: str, values: np.ndarray, positions: np.ndarray) -> LabelTarget | None:
         labels = self.lessons.samples.labels
@@ -132,8 +148,14 @@ class _Recovery:
             return None
         return label_target(name, values, labels[positions])
 
-    def _teacher(self, shown: LiveTeacher, names: Sequence[str], examples: Mapping[str, np.ndarray]) -> Teacher:
-        """Its answers are written down where they fit."""
+    def _teacher(
+        self, shown: LiveTeacher, names: Sequence[str], examples: Mapping[str, np.ndarray], inner: Sequence[Target]
+    ) -> Teacher:
+        """Its answers are written down where they fit; inner tensors of all samples would not."""
+        if inner and self.teacher:
+            within = [target.name for target in inner]
+            path = showing(self.teacher, within, self.here.folder)
+            return LiveTeacher.open(path, [*names, *within], self.options.threads)
         asked, samples = replace(shown, names=names), self.lessons.samples
         rows = samples.run_rows(min(ROWS_AT_ONCE, len(samples)))
         if not can_be_written({name: examples[name] for name in names}, rows, len(samples)):

@@ -1,6 +1,6 @@
 """The graph that learns: its weights, and what moves them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -16,10 +16,10 @@ LARGEST_NORM = 1.0  #: of all gradients together
 
 
 class Student:
-    """A differentiable graph in training."""
+    """A differentiable graph in training; `taps` are inner tensors that it gives out beside its outputs."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = DifferentiableGraph(model)
+    def __init__(self, model: onnx.ModelProto, taps: Sequence[str] = ()) -> None:
+        self.graph = DifferentiableGraph(model, taps=taps)
         names = read_as_weights(inlined(model))
         for name, weight in self.graph.weights().items():
             weight.requires_grad_(name in names and weight.dtype is torch.float32 and weight.numel() > 1)

@@ -35,6 +35,7 @@ class Target:
     kind: Kind
     axis: int = 1  #: of the classes
     power: float = 1.0  #: mean square of the values (of scores: around the mean of their sample)
+    weight: float = 1.0  #: in the sum of all distances
 
 
 def target_of(name: str, values: np.ndarray) -> Target | None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
-from engine.data import Samples
+from engine.data import Feeds, Samples
 from engine.graph import load, save
 from engine.recover import Classroom, Options, Recovered, recover
+from engine.recover.features import features, showing
 from engine.recover.snapshot import MOST_KEPT
 from tests.engine.recover.pupils import attempt, samples_for, taught, without_weights
 from tests.engine.steps.outcome import outputs, shaken, sqnr_db
@@ -25,6 +27,40 @@ def test_what_noise_took_from_the_weights_comes_back(net: Callable[[], Net], tmp
     recovered = taught(student, teacher, tmp_path / "out", samples_for(student, 112), steps=24, rows=16)
     unseen = samples_for(teacher, 64, seed=9)
     assert sqnr_db(teacher, recovered.path, unseen) > sqnr_db(teacher, student, unseen) + 3
+
+
+def test_inner_tensors_are_learned_too_where_both_have_them(tmp_path: Path) -> None:
+    teacher = residual_cnn().save(tmp_path / "teacher.onnx")
+    student = shaken(teacher, tmp_path / "student.onnx")
+    feeds, folder = next(samples_for(teacher, 64, seed=9).batches(16)), tmp_path / "features"
+    folder.mkdir()
+    found = features(student, teacher, feeds, folder, threads=1)
+    assert found and sum(target.weight for target in found) == pytest.approx(1)
+    names = [target.name for target in found]
+    wanted = inner(teacher, names, feeds, folder)
+    away = {
+        asked: noise(
+            wanted,
+            inner(taught(student, teacher, tmp_path / f"{asked}", steps=24, features=asked).path, names, feeds, folder),
+        )
+        for asked in (True, False)
+    }
+    assert away[True] < 0.9 * away[False]
+
+
+def inner(path: Path, names: list[str], feeds: Feeds, folder: Path) -> list[np.ndarray]:
+    return onnxruntime.InferenceSession(showing(path, names, folder)).run(names, feeds)
+
+
+def noise(wanted: list[np.ndarray], found: list[np.ndarray]) -> float:
+    return sum(float(np.mean((a - b) ** 2) / np.var(a)) for a, b in zip(wanted, found, strict=True))
+
+
+def test_networks_without_a_tensor_in_common_are_taught_by_what_they_say(tmp_path: Path) -> None:
+    teacher = mlp().save(tmp_path / "teacher.onnx")
+    student = shaken(teacher, tmp_path / "student.onnx")
+    recovered = taught(student, teacher, tmp_path / "out", steps=24, features=True)
+    assert "none in common" in recovered.course.notes[0]
 
 
 def test_only_values_of_weights_change(tmp_path: Path) -> None:
