@@ -54,49 +54,49 @@ class Search:
 def run() -> list[Row]:
     logging.disable(logging.WARNING)  # the peers' advice
     only = os.environ.get("STROP_BENCH_ONLY", "")
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
-        folder = Path(name)
-        with embedded(folder / "home") as url, Strop(url) as strop:
-            return [row for title, search in SEARCHES.items() if only in title for row in _rows(title, search, strop)]
+    return [row for title, search in SEARCHES.items() if only in title for row in _rows(title, search)]
 
 
-def _rows(title: str, search: Search, strop: Strop) -> list[Row]:
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+def _rows(title: str, search: Search) -> list[Row]:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         case = made(search.case, folder, search.learned)
-        rows = rivals.rows(case, _makers(case, search, strop), folder)
+        rows = [row | {"model": title} for row in rivals.rows(case, _makers(case, search), folder)]
     print(*rows, sep="\n", file=sys.stderr)
-    return [row | {"model": title} for row in rows]
+    return rows
 
 
-def _makers(case: Case, search: Search, strop: Strop) -> dict[str, Maker]:
+def _makers(case: Case, search: Search) -> dict[str, Maker]:
     budgets = [float(minutes) for minutes in os.environ.get("STROP_BENCH_MINUTES", "20").split(",")]
-    *fewer, most = (partial(_searched, case, search.goal, strop, minutes) for minutes in budgets)
+    *fewer, most = (partial(_searched, case, search.goal, minutes) for minutes in budgets)
     ours: dict[str, Maker] = {
         **{f"{STROP}, {minutes:g} minutes": make for minutes, make in zip(budgets, fewer, strict=False)},
         STROP: most,
     }
     if os.environ.get("STROP_BENCH_PEERS") == "0" or search.goal != "latency":
         return ours
-    single = {f"{step['kind']} alone": partial(_stepped, case, step, strop) for step in SINGLE}
+    single = {f"{step['kind']} alone": partial(_stepped, case, step) for step in SINGLE}
     return ours | single | peers(case)
 
 
-def _searched(case: Case, goal: str, strop: Strop, minutes: float, path: Path) -> str:
-    files = {"data": case.calibration, "evaluation": case.evaluation}
-    job = strop.optimize(case.model, **files, goal=goal, max_drop=LIMIT, minutes=minutes).wait()
-    job.download_model(path)
-    report = job.report()
+def _searched(case: Case, goal: str, minutes: float, path: Path) -> str:
+    report = _asked(case, path, goal=goal, max_drop=LIMIT, minutes=minutes)
     _keep(report, f"{case.name} {goal} {minutes:g}")
     label = next((trial["label"] for trial in report["trials"] if trial["id"] == report["verdict"]["chosen"]), "")
     return f"{report.verdict.headline} {label}".strip()
 
 
-def _stepped(case: Case, step: Mapping[str, Any], strop: Strop, path: Path) -> str:
-    files = {"data": case.calibration, "evaluation": case.evaluation}
-    job = strop.optimize(case.model, **files, steps=[step], max_drop=1.0, minutes=SINGLE_MINUTES).wait()
-    job.download_model(path)
-    return job.report().verdict.headline
+def _stepped(case: Case, step: Mapping[str, Any], path: Path) -> str:
+    return _asked(case, path, steps=[step], max_drop=1.0, minutes=SINGLE_MINUTES).verdict.headline
+
+
+def _asked(case: Case, path: Path, **what: Any) -> Report:
+    """A job of a service of its own, so that none goes on with what another one found; its file is left at the path."""
+    with embedded(path.with_suffix("")) as url, Strop(url) as strop:
+        job = strop.optimize(case.model, data=case.calibration, evaluation=case.evaluation, **what).wait()
+        job.download_model(path)
+        report = job.report()
+        return Report(dict(report), {"text/html": report.html.encode()}.__getitem__)
 
 
 def _keep(report: Report, name: str) -> None:

@@ -5,7 +5,7 @@ second, into a folder of the job, and the next attempt finds it in its own `work
 child renames its files into place, so a linked one never changes.
 
     aside/<job>               while the job may still be attempted
-    aside/of-<model>-<data>   once it has ended, for jobs on the same files: for a day, if the model stays
+    aside/of-<model>-<data>   once it has ended, for searches on the same files: for a day, if the model stays
 
 Only a child at a job on the very same files ever reads it, and decides by keys of its own what of it is of use.
 """

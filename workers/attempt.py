@@ -94,8 +94,11 @@ def _others(request: JobRequest) -> dict[str, str]:
 
 
 def origin(database: Database, taken: Claim) -> str | None:
-    """A name for the files that an optimization works on, by their digests: the model's own, and one of all others."""
-    if taken.work is not Work.OPTIMIZE:
+    """A name for the files that a search works on, by their digests: the model's own, and one of all others.
+
+    None where nothing is searched: steps that a user asks for are taken.
+    """
+    if taken.work is not Work.OPTIMIZE or JobRequest.model_validate(taken.request).goal is None:
         return None
     digests = {name: _digest(database, file_id, original=False) or "" for name, file_id in _inputs(taken).items()}
     model = digests.pop(MODEL)

@@ -29,6 +29,7 @@ class Options:
 
     steps: int | None = None
     seconds: float = math.inf  #: that all of it may take
+    minutes: float | None = None  #: that it was meant for; part of what tells one training from another
     rows: int | None = None  #: of one step
     rate: float | None = None
     temperature: float = 2.0

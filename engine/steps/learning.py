@@ -33,6 +33,7 @@ def options(step: Learning, context: StepContext, seconds: float) -> "Options":
     return Options(
         steps=None if step.steps == "auto" else step.steps,
         seconds=min(SPENT * seconds, 60 * (step.minutes or math.inf)),
+        minutes=step.minutes,
         rows=None if step.batch_size == "auto" else step.batch_size,
         rate=None if step.learning_rate == "auto" else step.learning_rate,
         temperature=step.temperature,

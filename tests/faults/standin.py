@@ -40,12 +40,15 @@ def seed_of(act: Act, *, seconds: float = 0) -> int:
     return act + 100 * round(1000 * seconds)
 
 
-def request(model: str, act: Act = Act.SUCCEED, *, seconds: float = 0, minutes: float = 20) -> dict[str, Any]:
+def request(
+    model: str, act: Act = Act.SUCCEED, *, seconds: float = 0, minutes: float = 20, searches: bool = False
+) -> dict[str, Any]:
     """The body of a job that makes the stand-in act."""
+    what = {"goal": {"minimize": "latency"}} if searches else {"steps": [{"kind": "simplify_graph"}]}
     body = JobRequest.model_validate(
         {
             "model": model,
-            "steps": [{"kind": "simplify_graph"}],
+            **what,
             "seed": seed_of(act, seconds=seconds),
             "budget": {"minutes": minutes},
         }

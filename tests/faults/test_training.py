@@ -25,7 +25,8 @@ from workers.aside import Aside
 
 pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(3600 if FULL else 900)]
 
-STEPS = 1500  #: of a perceptron
+STEPS = 1500  #: of a perceptron, at least
+LONG_SECONDS = 6.0  #: of a training that can be killed in its midst, however fast the machine
 SEED = 20261124
 MIDWAY = "training"  #: a place as those where failpoints are: in the midst of the steps
 JOB_SECONDS = 900.0  #: at most, on a machine that may be busy
@@ -169,22 +170,35 @@ def test_r05_a_killed_training_goes_on_and_comes_to_the_same_bits(cluster: Clust
     rounds, chance = size(1, 10), random.Random(SEED)
     begun(cluster)
     ledger = opened(TrainingLedger)
-    undisturbed = ledger.submit()
-    ledger.wait(JOB_SECONDS)
-    wanted, recovery, saved_steps = ledger.trained(undisturbed), [], []
+    wanted, recovery, saved_steps = undisturbed(ledger), [], []
+    assert wanted.training
+    steps = wanted.training.steps
     for _ in range(rounds):
-        job_id, step, seconds = kill_at(MIDWAY, cluster, ledger, after=int(chance.uniform(0.01, 0.7) * STEPS))
+        job_id, step, seconds = kill_at(MIDWAY, cluster, ledger, after=int(chance.uniform(0.01, 0.7) * steps))
         found = ledger.trained(job_id)
         assert went_on_from(found) >= step > 0
         assert found.sha256 == wanted.sha256
         assert held_out(found) == held_out(wanted)
-        saved_steps.append(went_on_from(found) / STEPS)
+        saved_steps.append(went_on_from(found) / steps)
         recovery.append(seconds)
     audit = ledger.audit()
     result = f"lost {len(audit.lost)}, doubled {len(audit.doubled)}, other bits 0; "
     result += f"{min(saved_steps):.0%} to {max(saved_steps):.0%} of the steps not repeated; recovery {spread(recovery)}"
     report("R05 training", result, count=rounds, faults=rounds)
     assert audit.clean
+
+
+def undisturbed(ledger: TrainingLedger) -> Trial:
+    """A training that nothing happens to, and so long that something can; the ledger's next ones are as long."""
+    while True:
+        job_id = ledger.submit()
+        ledger.wait(JOB_SECONDS)
+        found = ledger.trained(job_id)
+        assert found.training
+        if found.training.seconds >= LONG_SECONDS / 2:
+            return found
+        longer = int(found.training.steps * LONG_SECONDS / max(found.training.seconds, 0.1))
+        ledger.learning = ledger.learning | {"steps": longer}
 
 
 def held_out(trial: Trial) -> list[tuple[int, float]]:

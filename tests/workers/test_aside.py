@@ -61,7 +61,7 @@ def kill_the_child() -> None:
 @pytest.mark.timeout(900)  # two attempts at a whole job, on a machine that may be busy
 def test_a_training_that_was_killed_goes_on_where_it_was(workplace: Workplace) -> None:
     place = with_the_real_engine(workplace)
-    job_id = training_job(place, steps=1500)
+    job_id = training_job(place, steps=8000)
     aside = Aside.of(place, job_id)
     meanwhile(kill_the_child, until=lambda: any(aside.folder.glob(NAME.format("*"))))
     work(place)
@@ -106,23 +106,25 @@ def given(place: Workplace) -> bool:
     return (attempt / "work" / KEPT / SNAPSHOT).exists()
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_a_job_on_the_same_files_finds_what_an_ended_one_had(workplace: Workplace, same: bool) -> None:
-    model = add_file(workplace)
-    first = add_job(workplace, file_id=model)
-    aside = put_aside(workplace, first)
+@pytest.mark.parametrize(
+    ("content", "searches", "found"),
+    [(MODEL, True, True), (MODEL + b"another one", True, False), (MODEL, False, False)],
+    ids=["the same model", "another model", "steps of the user's own"],
+)
+def test_a_search_on_the_same_files_finds_what_an_ended_one_had(
+    workplace: Workplace, content: bytes, searches: bool, found: bool
+) -> None:
+    aside = put_aside(workplace, add_job(workplace, searches=True))
     work(workplace)
     assert not aside.folder.exists()
-    again = add_file(workplace, MODEL if same else MODEL + b"another one")  # uploaded once more
-    add_job(workplace, file_id=again)
+    add_job(workplace, file_id=add_file(workplace, content), searches=searches)  # uploaded once more
     sweep_attempts(workplace)
-    assert given(workplace) == same
+    assert given(workplace) == found
 
 
 @pytest.mark.parametrize("why", ["the model is gone", "it is old"])
 def test_what_was_handed_on_is_not_kept_for_long(workplace: Workplace, why: str) -> None:
-    job_id = add_job(workplace)
-    put_aside(workplace, job_id)
+    put_aside(workplace, add_job(workplace, searches=True))
     work(workplace)
     (handed_on,) = workplace.aside.iterdir()
     if why == "it is old":
