@@ -31,6 +31,7 @@ class LatencyComparison:
     candidate: Latency
     speedup: Interval
     series: list[LatencySeries]  #: one per process
+    over: list[Interval]  #: how many times as fast as each of the candidates, in their order
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,9 @@ def compare(
         LatencyComparison(
             baseline=latencies[0],
             candidate=latencies[slot],
-            speedup=speedup_interval([median_interval(_log_ratios(process, slot)) for process in measured]),
+            speedup=_speedup(measured, slot, over=0),
             series=[_series(process, slot) for process in measured],
+            over=[_speedup(measured, slot, over=other) for other in range(1, len(models))],
         )
         for slot in range(1, len(models))
     ]
@@ -119,8 +121,9 @@ def opening_order(files: int, process: int) -> list[int]:
     return order[::-1] if process % 2 else order
 
 
-def _log_ratios(process: Process, slot: int) -> np.ndarray:
-    return np.log(process.samples[:, 0] / process.samples[:, slot])
+def _speedup(measured: list[Process], slot: int, *, over: int) -> Interval:
+    ratios = (np.log(process.samples[:, over] / process.samples[:, slot]) for process in measured)
+    return speedup_interval([median_interval(ratio) for ratio in ratios])
 
 
 def _latency(measured: list[Process], slot: int, rows: int) -> Latency:

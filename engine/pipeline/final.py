@@ -8,7 +8,7 @@ Where the search kept samples apart, the finalists are judged by those first: wh
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from engine.measure import latency
 from engine.measure.latency import LatencyComparison
 from engine.pipeline.bench import Bench
 from engine.pipeline.trials import Candidate, Trials, unfaithfulness
-from engine.recipe import Layout, QuantizeAwareTraining, QuantizeStatic, Step
+from engine.recipe import Layout, Minimize, QuantizeAwareTraining, QuantizeStatic, Step
 from engine.report import Interval, LatencySeries
 
 FINALISTS = 3
@@ -80,11 +80,11 @@ def decide(bench: Bench, trials: Trials, left_seconds: float) -> Final:
     bench.baseline, trials.original = baseline, replace(trials.original, figures=baseline)
     for finalist, comparison in zip(finalists, comparisons, strict=True):
         _refine(bench, trials, finalist, comparison)
+    found = {one.id: comparison for one, comparison in zip(finalists, comparisons, strict=True)}
     if trials.recipe.is_optimization:
-        trials.chosen = _choice(trials, [finalist.id for finalist in finalists], against_itself.speedup)
+        trials.chosen = _choice(trials, found, against_itself.speedup)
     _emulate(bench, trials)
-    series = {one.id: comparison.series for one, comparison in zip(finalists, comparisons, strict=True)}
-    return Final(trials.chosen, against_itself.speedup, series)
+    return Final(trials.chosen, against_itself.speedup, {name: one.series for name, one in found.items()})
 
 
 def _finalists(bench: Bench, trials: Trials) -> list[Candidate]:
@@ -189,9 +189,19 @@ def _can_be_emulated(step: Step) -> bool:
     return isinstance(step, QuantizeAwareTraining) or (isinstance(step, QuantizeStatic) and step.layout is Layout.QDQ)
 
 
-def _choice(trials: Trials, finalists: Sequence[str], noise: Interval) -> str | None:
-    candidates = [trials.candidates[name] for name in finalists]
+def _choice(trials: Trials, found: Mapping[str, LatencyComparison], noise: Interval) -> str | None:
+    candidates = [trials.candidates[name] for name in found]
     inside = [one for one in candidates if trials.excess(one) is None]
     held = [one for one in inside if goal.holds(trials.gain(one), trials.minimize, noise)]
-    best = trials.best(held)
+    best = _fastest(trials, held, found) if trials.minimize is Minimize.LATENCY else trials.best(held)
     return best.id if best else None
+
+
+def _fastest(trials: Trials, held: Sequence[Candidate], found: Mapping[str, LatencyComparison]) -> Candidate | None:
+    """Where the two, timed in turns, cannot be told apart, the most faithful one."""
+    first = max(held, key=trials.gained, default=None)
+    if first is None:
+        return None
+    over = dict(zip(found, found[first.id].over[1:], strict=True))  # the original was the first candidate
+    as_fast = [one for one in held if over[one.id].low <= 1 or over[one.id].value < 1 + goal.WITHIN_NOISE]
+    return min(as_fast, key=unfaithfulness)

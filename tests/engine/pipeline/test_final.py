@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from engine.measure.latency import LatencyComparison
 from engine.pipeline import final
 from engine.pipeline.bench import Bench
 from engine.pipeline.final import affordable
@@ -80,3 +81,24 @@ def test_the_most_faithful_file_is_the_last_resort(tmp_path: Path) -> None:
 def test_where_none_keeps_the_limit_the_favourite_is_measured_to_say_so(tmp_path: Path) -> None:
     _, finalists = judged(tmp_path, {"t01": (5.0, 0.0), "t02": (4.0, 0.0)}, {"t01": 0.02, "t02": 0.03})
     assert finalists == ["t01"]
+
+
+def beaten_by(over: float, spread: float) -> LatencyComparison:
+    """The faster one of two, which is so many times as fast as the other."""
+    latency = figures(1).latency
+    assert latency
+    return LatencyComparison(
+        latency, latency, interval(2, 0.1), [], [interval(1, 0), interval(1, 0), interval(over, spread)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("over", "spread", "chosen"),
+    [(1.05, 0.02, "t01"), (1.05, 0.06, "t02"), (1.01, 0.002, "t02")],
+    ids=["faster beyond doubt", "perhaps faster", "hardly faster"],
+)
+def test_a_faster_file_wins_where_the_two_can_be_told_apart(over: float, spread: float, chosen: str) -> None:
+    first, second = candidate("t01", 2.1, 0.004, sqnr_db=20.0), candidate("t02", 2.0, 0.004, sqnr_db=40.0)
+    trials, _ = table(first, second)
+    found = {"t01": beaten_by(over, spread), "t02": beaten_by(1, 0)}
+    assert final._choice(trials, found, interval(1, 0.01)) == chosen
