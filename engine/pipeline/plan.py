@@ -207,7 +207,7 @@ class Pipeline:
     def _next(self, rounds: Rounds, step: Step, base: Candidate, first: Candidate | None) -> list[Variant]:
         started = time.monotonic()
         try:
-            return self._new(rounds.send(self._standing(first) if first else None), base)
+            return self._new(rounds.send(self._standing(first, base) if first else None), base)
         except StopIteration:
             return []
         except EngineError as error:
@@ -217,9 +217,11 @@ class Pipeline:
         self._add_without_file(step, base, TrialState.FAILED, reason, time.monotonic() - started)
         return []
 
-    def _standing(self, first: Candidate) -> Standing:
+    def _standing(self, first: Candidate, base: Candidate) -> Standing:
+        """Where the file before was outside of the limits, no change to this step brings the next one inside."""
         limit, drop = self.bench.recipe.limits.accuracy_drop, first.comparison.accuracy_drop
-        return Standing(self.trials.excess(first) is None, drop.value / limit if limit and drop else None)
+        as_good_as_inside = self.trials.excess(first) is None or self.trials.excess(base) is not None
+        return Standing(as_good_as_inside, drop.value / limit if limit and drop else None)
 
     def _add_without_file(self, step: Step, base: Candidate, state: TrialState, reason: str, cost: float = 0.0) -> None:
         steps = (*base.steps, step)

@@ -88,7 +88,7 @@ class StepContext:
 class Standing:
     """How the first file of a round did in full: the one that the step thinks most of."""
 
-    inside: bool  #: it keeps the limits
+    inside: bool  #: it keeps the limits, or the file that the step was given did not
     loss_over_limit: float | None = None  #: above 1 where it loses more than is allowed
 
 

@@ -1,7 +1,12 @@
 """What is chosen, and what each trial is told about itself."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
+import pytest
+
+from engine.pipeline.plan import Pipeline
 from engine.pipeline.trials import Trials
 from engine.recipe import Minimize, QuantizeStatic, SimplifyGraph
 from engine.report import TrialState
@@ -142,3 +147,12 @@ def test_a_loss_of_just_the_limit_is_inside_though_floats_round() -> None:
     trials, _ = table(candidate("t01", 1.5, 400 / 500 - 395 / 500), limit=0.01)
     assert 400 / 500 - 395 / 500 > 0.01
     assert trials.excess(trials.candidates["t01"]) is None
+
+
+@pytest.mark.parametrize(("before", "mended"), [(0.0, True), (0.02, False)])
+def test_no_layer_goes_back_to_float_where_the_file_before_lost_too_much(before: float, mended: bool) -> None:
+    trials, _ = table()
+    place = SimpleNamespace(trials=trials, bench=SimpleNamespace(recipe=trials.recipe))
+    base, quantized = candidate("t01", 3.0, before), candidate("t02", 5.0, 0.02)
+    standing = Pipeline._standing(cast("Pipeline", place), quantized, base)
+    assert standing.inside != mended
