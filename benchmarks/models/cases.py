@@ -16,7 +16,7 @@ from examples.fashion import data as fashion
 from examples.languages import data as languages
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-LEARNED = 512  #: samples to learn from, where there is no end of them
+LEARNED = 400  #: samples to learn from: a search teaches by 500 or more, and here formats are beside formats
 DRAWN = {"calibration": 200, "evaluation": 500}  #: pages
 WRITTEN = {"calibration": 500, "evaluation": 2000}  #: lines of text
 
