@@ -29,7 +29,7 @@ demo: $(VENV)/run  ## set up, optimize a real model through the service, print t
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/develop lint  ## set up and run exactly what CI runs
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(T)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=25 $(T)
 
 serve: $(VENV)/full  ## the service on http://127.0.0.1:8000
 	$(BIN)/strop serve
