@@ -27,7 +27,7 @@ class Point:
 
 @dataclass
 class Course:
-    """`steps` may be cut down on the way, where time runs out."""
+    """`steps` may be cut down on the way, where time runs out, and grow again as far as they were planned."""
 
     steps: int
     rows: int  #: of one step
@@ -53,10 +53,10 @@ class Course:
         gone = (self.step - warm_up) / max(self.steps - warm_up, 1)
         return peak * (1 + math.cos(math.pi * min(gone, 1.0))) / 2
 
-    def cut_down_to(self, steps: int) -> None:
-        """End sooner; the rate comes down to nothing all the same."""
+    def end_at(self, steps: int) -> None:
+        """End sooner than planned, or not so soon any more; the rate comes down to nothing all the same."""
         self.planned = self.planned or self.steps
-        self.steps = max(steps, self.step)
+        self.steps = max(min(steps, self.planned), self.step)
 
     @property
     def looks_every(self) -> int:

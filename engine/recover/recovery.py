@@ -32,7 +32,16 @@ from engine.recover.plan import MOST_ROWS, Options, course_for
 from engine.recover.snapshot import Snapshot, read_snapshot, snapshot_at, write_snapshot
 from engine.recover.student import Student
 from engine.recover.targets import Target, target_of
-from engine.recover.teacher import ROWS_AT_ONCE, LiveTeacher, Teacher, can_be_written, write_answers
+from engine.recover.teacher import (
+    MOST_KEPT_BYTES,
+    MOST_KEPT_OUTPUTS,
+    MOST_WRITTEN_BYTES,
+    ROWS_AT_ONCE,
+    LiveTeacher,
+    Teacher,
+    bytes_of_answers,
+    write_answers,
+)
 from engine.recover.training import Training
 from engine.signature import Signature
 from engine.surroundings import Tell, never_pause, tell_nobody
@@ -158,9 +167,18 @@ class _Recovery:
             return LiveTeacher.open(path, [*names, *within], self.options.threads)
         asked, samples = replace(shown, names=names), self.lessons.samples
         rows = samples.run_rows(min(ROWS_AT_ONCE, len(samples)))
-        if not can_be_written({name: examples[name] for name in names}, rows, len(samples)):
+        size = bytes_of_answers({name: examples[name] for name in names}, rows, len(samples))
+        if size is None or size > MOST_WRITTEN_BYTES:
             return asked
-        return write_answers(asked, self.lessons, self.here.folder / "answers", self.here.pause)
+        is_small = size <= MOST_KEPT_BYTES and len(names) <= MOST_KEPT_OUTPUTS
+        folder = self.here.kept if self.here.kept and is_small else self.here.folder / "answers"
+        return write_answers(asked, self.lessons, folder, self._key_of_answers(names), self.here.pause)
+
+    def _key_of_answers(self, names: Sequence[str]) -> str:
+        """The same for all trainings with this teacher and these samples."""
+        digest = hashlib.sha256("\n".join([sha256(self.teacher or self.student), *names]).encode())
+        digest.update(np.ascontiguousarray(self.lessons.samples.rows).tobytes())
+        return digest.hexdigest()[:16]
 
     # ── from the beginning, or from where another process was killed ─────────────────────────────────────────────────
 

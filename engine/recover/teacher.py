@@ -18,6 +18,7 @@ from engine.measure.session import open_session, session_options
 from engine.recover.lessons import Lessons
 
 MOST_WRITTEN_BYTES = 1 << 30
+MOST_KEPT_BYTES, MOST_KEPT_OUTPUTS = 64 << 20, 2  #: that later trainings find again, too
 ROWS_AT_ONCE = 32
 
 Answers = dict[str, Tensor]
@@ -61,21 +62,34 @@ class WrittenTeacher:
         return {name: torch.from_numpy(np.array(file[positions])) for name, file in self.files.items()}
 
 
-def can_be_written(examples: Mapping[str, np.ndarray], rows: int, samples: int) -> bool:
-    """Whether outputs of a run on so many rows have a row for each, and those of all samples are not too large."""
-    by_row = all(value.ndim and value.shape[0] == rows for value in examples.values())
-    return by_row and sum(value.nbytes for value in examples.values()) // rows * samples <= MOST_WRITTEN_BYTES
+def bytes_of_answers(examples: Mapping[str, np.ndarray], rows: int, samples: int) -> int | None:
+    """What outputs of all samples would take on the disk, by those of a run on so many rows; None if not by row."""
+    if not all(value.ndim and value.shape[0] == rows for value in examples.values()):
+        return None
+    return sum(value.nbytes for value in examples.values()) // rows * samples
 
 
-def write_answers(teacher: LiveTeacher, lessons: Lessons, folder: Path, pause: Callable[[], None]) -> WrittenTeacher:
-    """Run all samples once."""
+def write_answers(
+    teacher: LiveTeacher, lessons: Lessons, folder: Path, key: str, pause: Callable[[], None]
+) -> WrittenTeacher:
+    """Run all samples once; answers of this key that lie in the folder are taken as they are."""
     folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / f"answers-{key}-{index}.npy" for index, name in enumerate(teacher.names)}
+    if not all(path.exists() for path in paths.values()):
+        _write(teacher, lessons, paths, pause)
+    return WrittenTeacher({name: np.load(path, mmap_mode="r") for name, path in paths.items()})
+
+
+def _write(teacher: LiveTeacher, lessons: Lessons, paths: Mapping[str, Path], pause: Callable[[], None]) -> None:
+    """Under other names until they are whole."""
+    drafts = {name: path.with_name(f"{path.name}.draft") for name, path in paths.items()}
     files: dict[str, np.ndarray] = {}
     for positions in lessons.in_runs(np.arange(len(lessons.samples)), ROWS_AT_ONCE):
         pause()
-        for index, (name, value) in enumerate(teacher.arrays(lessons.feeds(positions)).items()):
+        for name, value in teacher.arrays(lessons.feeds(positions)).items():
             if name not in files:
                 shape = (len(lessons.samples), *value.shape[1:])
-                files[name] = np.lib.format.open_memmap(folder / f"answers-{index}.npy", "w+", value.dtype, shape)
+                files[name] = np.lib.format.open_memmap(drafts[name], "w+", value.dtype, shape)
             files[name][positions] = value
-    return WrittenTeacher(files)
+    for name, draft in drafts.items():
+        draft.rename(paths[name])

@@ -21,7 +21,8 @@ from engine.surroundings import Tell, never_pause, tell_nobody
 MOST_RESTARTS = 5
 SNAPSHOT_SECONDS, SNAPSHOT_SHARE = 1.0, 0.02  #: between two snapshots at least, and what they may cost of the time
 TELL_SECONDS, MOST_TOLD = 3.0, 100  #: between two words at least, and words in all
-LATE = 1.1  #: times the time that is left: then the course is cut down
+SETTLING, JUDGED_SECONDS = 2, 1.0  #: steps that tell nothing of how long one takes, and time of those that do
+LATE = 1.1  #: times the steps that there is time for: then the course is cut down, or grows again
 CUT_DOWN = (
     "It was cut down from {planned:,} to {steps:,} steps when time ran short. A training that is asked for {steps:,} "
     "steps slows down sooner: it is as long, and gives other weights."
@@ -39,13 +40,15 @@ class Training:
     tell: Tell = tell_nobody
     keep: Callable[[Snapshot], None] | None = None
     _losses: list[float] = field(default_factory=list)
+    _settled: tuple[int, float] | None = None  #: the step from which on time is taken, and the seconds until there
+    _begun: int = 0  #: the step at which this process began
     _tell_at: float = 0.0
     _keep_at: float = field(default_factory=lambda: time.monotonic() + SNAPSHOT_SECONDS)
 
     def run(self) -> None:
         """From wherever the course stands to its end; the student has the best weights then."""
         course = self.course
-        began, before = time.monotonic(), course.seconds
+        self._begun, began, before = course.step, time.monotonic(), course.seconds
         if not course.points:
             self.best = self.student.values()
             self._look()
@@ -53,11 +56,11 @@ class Training:
             self.pause()
             self._step()
             course.seconds = before + time.monotonic() - began
-            self._hurry()
+            self._keep_time()
             self._report()
         if course.points[-1].step < course.step:
             self._look()
-        if course.planned is not None:
+        if course.planned is not None and course.steps < course.planned:
             course.notes.append(CUT_DOWN.format(planned=course.planned, steps=course.steps))
         self.student.take(self.best)
 
@@ -106,13 +109,24 @@ class Training:
             return True
         return False
 
-    def _hurry(self) -> None:
-        """Cut the course down where it would not end in time, so that the rate still comes down to nothing."""
+    def _keep_time(self) -> None:
+        """Cut the course down where it would not end in time; where that proves too much, let it grow again.
+
+        What a step takes is known after a while: the first ones are slow, and look at what is held out.
+        """
         course = self.course
-        left = self.deadline - time.monotonic()
-        each = course.seconds / max(course.step, 1)
-        if each * (course.steps - course.step) > max(left, 0.0) * LATE + each:
-            course.cut_down_to(course.step + int(max(left, 0.0) / each))
+        if self._settled is None or course.step <= self._settled[0]:
+            self._settled = (course.step, course.seconds) if course.step >= self._begun + SETTLING else None
+            return
+        (step, seconds), left = self._settled, max(self.deadline - time.monotonic(), 0.0)
+        taken = course.seconds - seconds
+        if math.isinf(left) or (taken < JUDGED_SECONDS and left > 0):
+            return
+        affordable = int(left / taken * (course.step - step))
+        too_long = course.steps - course.step > LATE * affordable + 1
+        too_short = course.planned is not None and course.step + affordable > LATE * course.steps
+        if too_long or too_short:
+            course.end_at(course.step + affordable)
 
     def _report(self) -> None:
         """Tell how far it is, and write it down, each every few seconds."""

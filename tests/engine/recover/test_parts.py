@@ -1,16 +1,20 @@
 """The parts of a recovery: which weights learn, which rows are read, what an output is, how the course goes."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
 
 from engine.data import synthetic_samples
 from engine.recover.course import POINTS, Course, Point
+from engine.recover.examiner import Examiner
 from engine.recover.labels import label_loss, label_target
 from engine.recover.lessons import Lessons
 from engine.recover.plan import rows_in
 from engine.recover.student import Student
 from engine.recover.targets import Kind, distance, target_of
+from engine.recover.training import Training
 from engine.signature import Signature
 from tests.models import Net, branching, small_cnn
 
@@ -153,11 +157,29 @@ def test_a_loss_that_rises_while_the_rate_is_high_does_not_end_it() -> None:
 def test_a_course_that_is_cut_down_comes_down_to_nothing_all_the_same() -> None:
     course = Course(1000, 32, 0.01, step=60)
     before = course.rate_now()
-    course.cut_down_to(100)
-    course.cut_down_to(90)
+    course.end_at(100)
+    course.end_at(90)
     course.step = 89
     assert before > 0.009 and course.rate_now() < 1e-4
     assert (course.planned, course.steps) == (1000, 90)
+
+
+@pytest.mark.parametrize(
+    ("planned", "seconds_of_a_step", "left", "steps"),
+    [(None, 0.1, 100.0, 1000), (None, 0.1, 10.0, 220), (1000, 0.05, 20.0, 520), (1000, 0.01, 100.0, 1000)],
+    ids=["there is time", "there is not", "there is more than it looked like", "there is enough after all"],
+)
+def test_a_course_keeps_to_its_time(
+    monkeypatch: pytest.MonkeyPatch, planned: int | None, seconds_of_a_step: float, left: float, steps: int
+) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 0.0)
+    course = Course(200 if planned else 1000, 32, 0.01, planned=planned)
+    training = Training(cast("Student", None), cast("Examiner", None), course, deadline=left)
+    for course.step in range(1, 121):
+        course.seconds = 5 + course.step * seconds_of_a_step  # it began with a long look at what is held out
+        if course.step in (2, 120):
+            training._keep_time()
+    assert course.steps == steps
 
 
 def test_a_training_that_found_nothing_better_for_long_stands_still() -> None:
