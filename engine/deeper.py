@@ -102,6 +102,7 @@ class _Bisection:
     pipeline: Pipeline
     enough: float = 1.0  #: the smallest share that kept the limit
     too_little: float = 0.0  #: the largest one that did not
+    kept: float = 1.0  #: the smallest share of a network that was taught and kept the limit
     looks: int = 0
     taught: int = 0
     missed: list[tuple[float, float]] = field(default_factory=list)  #: loss after learning, and the share
@@ -122,7 +123,7 @@ class _Bisection:
             if taught is None or taught in minutes:
                 continue
             if self.trials.excess(end) is None:
-                self.enough = min(self.enough, share_of(plan))
+                self.enough = self.kept = min(self.enough, share_of(plan))
             elif taught >= min(minutes):
                 self.too_little = max(self.too_little, share_of(plan))
 
@@ -206,7 +207,7 @@ class _Bisection:
         self.taught += 1
         self.left = min(_lost(after) / max(_lost(smaller), 1e-6), 1.0)
         if self.trials.excess(end) is None:
-            self.enough = min(self.enough, share)
+            self.enough, self.kept = min(self.enough, share), min(self.kept, share)
         else:
             self.too_little = max(self.too_little, share)
             self.missed.append((_lost(end), share))
@@ -266,7 +267,7 @@ class _Bisection:
 
     def story(self) -> str:
         tried = f"Of {self.looks} smaller network{'s' * (self.looks != 1)} {self.taught or 'none'} "
-        kept = f"; {self.enough:.0%} of the {self._whose} was enough to keep the limit" if self.enough < 1 else ""
+        kept = f"; {self.kept:.0%} of the {self._whose} was enough to keep the limit" if self.kept < 1 else ""
         short = f"; {self.too_little:.0%} was too little" if self.too_little else ""
         was = "was" if self.taught <= 1 else "were"
         return f"{tried}{was} taught{kept}{short}. The search ended there, since {self.stopped}."

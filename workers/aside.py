@@ -22,9 +22,10 @@ from pathlib import Path
 from engine.protocol import KEPT
 from workers.workplace import Workplace
 
-MOST_FILES = 16
+MOST_FILES = 24
 OF = "of-"
 MOST_HANDED_ON, DAY_SECONDS = 8, 86_400
+MOST_BYTES_HANDED_ON = 4 << 30  #: of one search
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Aside:
         found = _files(attempt / "work" / KEPT)
         for path in found:
             mine = self.folder / path.name
-            if not (mine.exists() and mine.samefile(path)):
+            if not _is_same(mine, path):
                 _link(path, mine)
         if found:
             for name in {path.name for path in _files(self.folder)} - {path.name for path in found}:
@@ -60,7 +61,7 @@ class Aside:
 
     def hand_on(self) -> None:
         """The job has ended: what it had serves others, in the place of what was there."""
-        if self.handed_on is None or not self.folder.exists():
+        if self.handed_on is None or not self.folder.exists() or _size_bytes(self.folder) > MOST_BYTES_HANDED_ON:
             return
         shutil.rmtree(self.handed_on, ignore_errors=True)
         try:
@@ -78,7 +79,8 @@ def forget_all_but(workplace: Workplace, job_ids: Collection[str], models: Colle
             late.append(folder)
         elif folder.name not in job_ids:
             shutil.rmtree(folder, ignore_errors=True)
-    for folder in _outdated(late):
+    is_short = shutil.disk_usage(workplace.aside).free < 2 * workplace.settings.min_free_bytes
+    for folder in late if is_short else _outdated(late):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -108,7 +110,25 @@ def _files(folder: Path) -> list[Path]:
     if folder.is_symlink() or not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if not path.name.endswith(".draft")]
-    return [path for path in found if stat.S_ISREG(path.lstat().st_mode)][:MOST_FILES]
+    return [path for path in found if _is_file(path)][:MOST_FILES]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:  # the child has just let go of it
+        return False
+
+
+def _is_same(mine: Path, path: Path) -> bool:
+    try:
+        return mine.samefile(path)
+    except FileNotFoundError:
+        return False
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.iterdir())
 
 
 def _link(path: Path, target: Path) -> None:

@@ -98,7 +98,8 @@ def origin(database: Database, taken: Claim) -> str | None:
 
     None where nothing is searched: steps that a user asks for are taken.
     """
-    if taken.work is not Work.OPTIMIZE or JobRequest.model_validate(taken.request).goal is None:
+    request = JobRequest.model_validate(taken.request) if taken.work is Work.OPTIMIZE else None
+    if request is None or request.goal is None:
         return None
     digests = {name: _digest(database, file_id, original=False) or "" for name, file_id in _inputs(taken).items()}
     model = digests.pop(MODEL)

@@ -71,6 +71,7 @@ def decide(bench: Bench, trials: Trials, left_seconds: float) -> Final:
     if bench.unseen is not None:
         started = time.monotonic()
         finalists = _judged_by_unseen(bench, trials, finalists, JUDGING_SHARE * left_seconds)
+        trials.choose_among(finalists)  # should the measurement fail
         left_seconds -= time.monotonic() - started
     measured = _measure(bench, [bench.original, *(finalist.path for finalist in finalists)], left_seconds)
     against_itself, *comparisons = measured

@@ -77,7 +77,8 @@ class Job:
             self.start.others,
         )
         self.checkpoints = Checkpoints(self.here.work / "out", self.here.emit)
-        self.memory = Memory.of(self.here.work / KEPT, self.recipe, self.start.machine, self.start.digests)
+        digests = self.start.digests | {"samples": self.start.material.digest}
+        self.memory = Memory.of(self.here.work / KEPT, self.recipe, self.start.machine, digests)
         self.pending = outline(self.recipe, self.pipeline)
 
     def weigh(self) -> None:

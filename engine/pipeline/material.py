@@ -11,6 +11,7 @@ A search that chose the best of many by some samples cannot be judged by them: w
 third of the evaluation samples is searched with, and the others, which the search never sees, judge in the end.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -42,6 +43,16 @@ class Material:
     unseen: Samples | None  #: to judge by in the end; None where the same do both
     source: Literal["uploaded", "synthetic"]
     warnings: list[str]
+
+    @property
+    def digest(self) -> str:
+        """Of which rows are in which part, and of their labels."""
+        digest = hashlib.sha256()
+        for part in (self.calibration, self.evaluation, self.unseen):
+            for array in (part.rows, part.labels) if part else ():
+                digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+            digest.update(b"end")
+        return digest.hexdigest()
 
 
 def gather(

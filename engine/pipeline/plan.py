@@ -12,9 +12,11 @@ A step that breaks is a row in the table, not the end of the job. Plans that beg
 import math
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from google.protobuf.message import EncodeError
 
@@ -58,6 +60,7 @@ PASSES_TO_LEARN = 3  #: runs of a calibration sample: one for the extremes, one 
 
 TOO_LARGE = "This step cannot handle a model of more than 2 GiB."
 NO_MEMORY = "This step needs more memory than a job may use here."
+BROKE = "This step broke, which is a fault of ours or of a library, not of yours: {kind}: {message}"
 
 STAGES: dict[type[Step], str] = {
     SimplifyGraph: "simplifying",
@@ -76,6 +79,9 @@ STAGES: dict[type[Step], str] = {
 RECOVERING = (Distill, QuantizeAwareTraining)
 TAKING = (PruneChannels, ReplaceLayers)  #: steps that take from a network what a later one brings back
 LEAST_TRAINING_SECONDS, USUAL_TRAINING_SHARE = 10.0, 0.5  #: the share is of what the budget leaves
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,11 @@ class Pipeline:
     kept: Path  #: what a later attempt at the job finds again
     others: Mapping[str, Other]  #: models that the user has uploaded beside the original
     out_of_time: bool = False
+    _was_cut_short: bool = False  #: whether the step that is taken had not enough of something
     costs: dict[type[Step], float] = field(default_factory=dict)  #: seconds of the last step of each kind
     taken: dict[tuple[Step, ...], Candidate] = field(default_factory=dict)  #: what plans came to, by their beginnings
+    cut_short: dict[tuple[Step, ...], list[str]] = field(default_factory=dict)  #: plans whose last step had not enough
+    #: time, memory or trials to end, and the ids of what it made
 
     def run(self, plan: Sequence[Step]) -> None:
         """Take the steps in order, each on what the ones before it left."""
@@ -111,7 +120,10 @@ class Pipeline:
             if prefix not in self.taken:
                 if self._must_stop(prefix[-1]) or not base.path.exists():
                     return
+                before, self._was_cut_short = self.trials.ids, False
                 self.taken[prefix] = self._take(prefix[-1], base, plan[length:])
+                if self._was_cut_short or self.out_of_time:
+                    self.cut_short[prefix] = sorted(self.trials.ids - before)
                 self._clear_away()
                 self.after_step()
             base = self.taken[prefix]
@@ -212,8 +224,13 @@ class Pipeline:
             return []
         except EngineError as error:
             reason = error.detail
-        except (EncodeError, MemoryError) as error:
-            reason = TOO_LARGE if isinstance(error, EncodeError) else NO_MEMORY
+        except EncodeError:
+            reason = TOO_LARGE
+        except MemoryError:
+            reason, self._was_cut_short = NO_MEMORY, True
+        except Exception as error:  # noqa: BLE001 - whatever a step raises is a row in the table, not the end of the job
+            reason = BROKE.format(kind=type(error).__name__, message=words.shown(str(error)))
+            traceback.print_exc()
         self._add_without_file(step, base, TrialState.FAILED, reason, time.monotonic() - started)
         return []
 
@@ -250,12 +267,17 @@ class Pipeline:
         for name, candidate in self.trials.candidates.items():
             if name not in needed:
                 beside.remove(candidate.path)
+                self.trials.gone.add(name)
 
     def _new(self, variants: Sequence[Variant], base: Candidate) -> list[Variant]:
         """Without those that another plan came to, and no more than the budget has trials left."""
         new = [variant for variant in variants if not self.trials.tried((*base.steps, variant.step))]
         most = self.bench.recipe.budget.trials
-        return new if most is None else new[: max(most - len(self.trials.candidates), 0)]
+        if most is None:
+            return new
+        left = max(most - len(self.trials.candidates), 0)
+        self._was_cut_short = self._was_cut_short or len(new) > left
+        return new[:left]
 
     def _verify(self, variants: Sequence[Variant], base: Candidate) -> list[Verified]:
         verified = []
@@ -341,10 +363,10 @@ def _label(base: Candidate, variant: Variant) -> str:
     return f"{base.label} + {variant.label}" if base.steps else variant.label
 
 
-def ends(taken: Mapping[tuple[Step, ...], Candidate]) -> dict[tuple[Step, ...], Candidate]:
+def ends(taken: Mapping[tuple[Step, ...], T]) -> dict[tuple[Step, ...], T]:
     """Plans that no other one goes on with, and what they came to."""
     begun = {plan[:length] for plan in taken for length in range(1, len(plan))}
-    return {plan: candidate for plan, candidate in taken.items() if plan not in begun}
+    return {plan: what for plan, what in taken.items() if plan not in begun}
 
 
 def _in_groups(verified: Sequence[Verified]) -> list[list[Verified]]:

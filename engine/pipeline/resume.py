@@ -4,8 +4,9 @@
     trial-t03.onnx     files that are needed to go on, linked
 
 Both lie in the folder that the next attempt at the job finds again, and so do later jobs on the same model and data. A
-budget may differ: what was tried stays tried. A table of a recipe that differs in anything else, of another machine or
-version is left alone, and so is a file whose digest is not the one in the table: its step is taken again.
+budget may differ: what was tried stays tried, but for a step that had been cut short. A table of a recipe that differs
+in anything else, of other samples, another machine or version is left alone. A step is taken again where its file is
+not the one in the table and something may be built on it; what only stood beside others stays in the table as a row.
 """
 
 import hashlib
@@ -21,14 +22,15 @@ from pydantic import BaseModel, ValidationError
 
 from engine import beside
 from engine.digest import sha256
-from engine.pipeline.plan import Pipeline, ends
+from engine.pipeline.plan import TAKING, Pipeline, ends
 from engine.pipeline.trials import Candidate
 from engine.recipe import Recipe, Step
 from engine.report import Machine, Trial, TrialState
 
-TABLE, FILE, FORMAT = "trials.json", "trial-{}.onnx", 1
-MOST_FILES = 8  #: the folder takes few files, and trainings keep theirs there too
+TABLE, FILE, FORMAT = "trials.json", "trial-{}.onnx", 2
+MOST_FILES = 10  #: the folder takes few files, and trainings keep theirs there too
 ORIGINAL = "original"
+NOT_KEPT = "It was tried before, and its file was not kept."
 
 
 class Row(BaseModel):
@@ -43,6 +45,13 @@ class Taken(BaseModel):
     candidate: str
 
 
+class CutShort(BaseModel):
+    """A plan whose last step had not enough of something, and the ids of what it made."""
+
+    steps: list[Step]
+    trials: list[str]
+
+
 class Cost(BaseModel):
     step: Step
     seconds: float
@@ -54,6 +63,7 @@ class Table(BaseModel):
     files: list[str]  #: ids of the candidates whose files are kept
     rest: list[Trial]
     taken: list[Taken]
+    cut_short: list[CutShort]
     costs: list[Cost]
 
 
@@ -64,6 +74,7 @@ class Memory:
 
     @classmethod
     def of(cls, folder: Path, recipe: Recipe, machine: Machine, digests: Mapping[str, str]) -> Self:
+        """`digests` are those of the files, and of the samples in their parts."""
         told = [
             recipe.model_dump_json(exclude={"budget"}),
             machine.cpu,
@@ -85,6 +96,7 @@ class Memory:
             ],
             rest=list(trials.rest.values()),
             taken=[Taken(steps=list(steps), candidate=one.id) for steps, one in pipeline.taken.items()],
+            cut_short=[CutShort(steps=list(steps), trials=ids) for steps, ids in pipeline.cut_short.items()],
             costs=[Cost(step=steps[-1], seconds=pipeline.costs[type(steps[-1])]) for steps in pipeline.taken],
         )
         draft = self.folder / f"{TABLE}.draft"
@@ -100,15 +112,8 @@ class Memory:
         target = self.folder / FILE.format(candidate.id)
         if not candidate.path.exists() or beside.is_apart(candidate.path):
             return False
-        if target.exists() and (target.samefile(candidate.path) or sha256(target) == candidate.sha256):
-            return True
-        draft = target.with_name(f"{target.name}.draft")
-        draft.unlink(missing_ok=True)
-        try:
-            os.link(candidate.path, draft)
-        except OSError:  # a file system without links
-            shutil.copyfile(candidate.path, draft)
-        draft.rename(target)
+        if not (target.exists() and (target.samefile(candidate.path) or sha256(target) == candidate.sha256)):
+            _link(candidate.path, target)
         return True
 
     def recall(self, pipeline: Pipeline) -> int:
@@ -116,13 +121,38 @@ class Memory:
         table = self._table()
         if table is None:
             return 0
-        known = {row.trial.id: _candidate(row, self.folder / FILE.format(row.trial.id)) for row in table.candidates}
-        lost = {name for name in table.files if not _is_whole(known[name])}
-        pipeline.trials.restore([one for name, one in known.items() if name not in lost], table.rest)
+        again = self._made_again(table)
+        folder = pipeline.bench.folder / "restored"
+        folder.mkdir(exist_ok=True)
+        known = {row.trial.id: _candidate(row, folder / FILE.format(row.trial.id)) for row in table.candidates}
+        known = {name: candidate for name, candidate in known.items() if name not in again}
+        for name in set(table.files) & known.keys():  # links of its own: what is let go of here, is still needed there
+            _link(self.folder / FILE.format(name), known[name].path)
+        without = [row.trial for row in table.candidates if row.trial.id in known and row.trial.id not in table.files]
+        update = {"state": TrialState.DOMINATED, "reason": NOT_KEPT}
+        rest = [trial for trial in table.rest if trial.id not in again]
+        pipeline.trials.restore(
+            [candidate for name, candidate in known.items() if name in table.files],
+            [*rest, *(trial.model_copy(update=update) for trial in without)],
+        )
         known[ORIGINAL] = pipeline.trials.original
-        pipeline.taken |= {tuple(one.steps): known[one.candidate] for one in table.taken if one.candidate not in lost}
+        undone = [tuple(one.steps) for one in table.cut_short]
+        pipeline.taken |= {
+            tuple(one.steps): known[one.candidate]
+            for one in table.taken
+            if one.candidate in known and not any(tuple(one.steps)[: len(plan)] == plan for plan in undone)
+        }
         pipeline.costs |= {type(cost.step): cost.seconds for cost in table.costs}
-        return len(known) - 1 - len(lost)
+        return len(known) - 1
+
+    def _made_again(self, table: Table) -> set[str]:
+        """Ids of trials that do not count: cut short, or with a file that is needed and not whole."""
+        kept = {row.trial.id: row.trial.sha256 for row in table.candidates if row.trial.id in table.files}
+        torn = {name for name, digest in kept.items() if not _is_whole(self.folder / FILE.format(name), digest)}
+        plans = {tuple(one.steps): one.candidate for one in table.taken}
+        needed = {plans[plan] for plan in plans if plan not in ends(plans) or isinstance(plan[-1], TAKING)}
+        undone = {name for one in table.cut_short for name in one.trials}
+        return {*undone, *torn, *(needed - kept.keys())} - {ORIGINAL}
 
     def _table(self) -> Table | None:
         """None where there is none, or it is another's or broken."""
@@ -133,19 +163,31 @@ class Memory:
         return table if table.key == self.key else None
 
 
-def _is_whole(candidate: Candidate) -> bool:
-    return candidate.path.exists() and sha256(candidate.path) == candidate.sha256
+def _is_whole(path: Path, digest: str | None) -> bool:
+    return path.exists() and sha256(path) == digest
+
+
+def _link(path: Path, target: Path) -> None:
+    """Under its name in one step; a copy where the file system has no links."""
+    draft = target.with_name(f"{target.name}.draft")
+    draft.unlink(missing_ok=True)
+    try:
+        os.link(path, draft)
+    except OSError:
+        shutil.copyfile(path, draft)
+    draft.rename(target)
 
 
 def _needed(pipeline: Pipeline) -> list[str]:
     """Ids of candidates whose files are needed to go on: the best one, the last one, what plans build on, the rest.
 
-    The beginnings of plans come before their ends.
+    The beginnings of plans come before their ends, and what may still be taught before what is quantized.
     """
     trials, taken = pipeline.trials, pipeline.taken
     last = ends(taken)
     begun = sorted((plan for plan in taken if plan not in last), key=len)
-    bases = [taken[steps].id for steps in [*list(taken)[-1:], *begun]]
+    to_teach = [plan for plan in last if isinstance(plan[-1], TAKING)]
+    bases = [taken[steps].id for steps in [*list(taken)[-1:], *begun, *to_teach]]
     wanted = [trials.chosen, *bases, *(one.id for one in trials.ranked())]
     named = [name for name in dict.fromkeys(wanted) if name in trials.candidates]
     return [name for name in named if trials.candidates[name].path.exists()][:MOST_FILES]

@@ -10,7 +10,17 @@ from pathlib import Path
 
 from engine import goal, words
 from engine.recipe import Minimize, Recipe, Step
-from engine.report import Comparison, Figures, Interval, LayerChoice, Replacements, Training, Trial, TrialState
+from engine.report import (
+    Accuracy,
+    Comparison,
+    Figures,
+    Interval,
+    LayerChoice,
+    Replacements,
+    Training,
+    Trial,
+    TrialState,
+)
 
 ROUNDING = 1e-9  #: 2 of 200 samples are 0.010000000000000009
 UNLIMITED_LOSS = 0.1  #: what is never offered without being asked for: a loss of 10 points, or noise of a tenth
@@ -57,6 +67,7 @@ class Trials:
     tell: Callable[[Trial], None]
     candidates: dict[str, Candidate] = field(default_factory=dict)
     rest: dict[str, Trial] = field(default_factory=dict)  #: skipped or failed: no file came of them
+    gone: set[str] = field(default_factory=set)  #: ids of candidates whose files were let go of
     chosen: str | None = None
     notes: list[str] = field(default_factory=list)  #: what the search did, and why it ended
 
@@ -66,8 +77,12 @@ class Trials:
 
     # ── filling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def ids(self) -> set[str]:
+        return self.candidates.keys() | self.rest.keys()
+
     def next_id(self) -> str:
-        return f"t{max((int(name[1:]) for name in [*self.candidates, *self.rest]), default=0) + 1:02d}"
+        return f"t{max((int(name[1:]) for name in self.ids), default=0) + 1:02d}"
 
     def restore(self, candidates: Sequence[Candidate], rest: Sequence[Trial]) -> None:
         """What another attempt at the same job had tried."""
@@ -109,6 +124,11 @@ class Trials:
     def refine(self, name: str, figures: Figures, comparison: Comparison) -> None:
         """Better figures of a candidate that was there already."""
         self.candidates[name] = replace(self.candidates[name], figures=figures, comparison=comparison)
+
+    def choose_among(self, finalists: Sequence[Candidate]) -> None:
+        """As far as is known now, the first of these that is a gain inside the limits; none where none is."""
+        sound = (one for one in finalists if self.excess(one) is None and goal.holds(self.gain(one), self.minimize))
+        self.chosen = next((one.id for one in sound), None) if self.recipe.is_optimization else None
 
     # ── choosing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -180,7 +200,7 @@ class Trials:
     def _provisional(self) -> str | None:
         if not self.recipe.is_optimization:
             return None
-        best = next(iter(self.ranked()), None)
+        best = next((one for one in self.ranked() if one.id not in self.gone), None)
         return best.id if best and goal.holds(self.gain(best), self.minimize) else None
 
     # ── judging ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -236,9 +256,16 @@ class Trials:
             return None
         if limit is not None and drop.value > limit + ROUNDING:
             return f"it loses {words.loss(drop.value, accuracy)}; the limit is {words.loss(limit, accuracy)}."
-        if limit is None and drop.low > UNLIMITED_LOSS:
+        if limit is None and drop.low > UNLIMITED_LOSS * _whole(accuracy):
             return f"it loses {words.loss(drop.value, accuracy)}; set limits.accuracy_drop if that is acceptable."
         return None
+
+
+def _whole(accuracy: Accuracy | None) -> float:
+    """What a share of the metric is a share of: one, or the original's own error, in the units of its outputs."""
+    if accuracy is None or accuracy.higher_is_better or not accuracy.value:
+        return 1.0
+    return accuracy.value
 
 
 def unfaithfulness(candidate: Candidate) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from engine.data import Feeds
 from engine.graph import copied, give_out, inlined, is_standard, load, save
 from engine.recover.targets import Kind, Target
 from engine.recover.teacher import LiveTeacher
+from engine.runtime import ERRORS
 
 MEETING = ("Add", "Sum", "Concat")
 POOLING = ("GlobalAveragePool", "GlobalMaxPool", "AveragePool", "ReduceMean")
@@ -28,7 +29,10 @@ def features(student: Path, teacher: Path, feeds: Feeds, folder: Path, threads: 
     names = [name for name in dict.fromkeys(_candidates(load(student))) if name in there]
     if not names:
         return []
-    said, shown = (_values(path, names, feeds, folder, threads) for path in (student, teacher))
+    try:
+        said, shown = (_values(path, names, feeds, folder, threads) for path in (student, teacher))
+    except ERRORS:  # the rows are too many for a run of theirs, or a type is unknown
+        return []
     shared = [name for name in names if _have_something_in_common(said[name], shown[name])]
     chosen = [shared[place] for place in np.linspace(0, len(shared) - 1, min(MOST, len(shared))).round().astype(int)]
     return [Target(name, Kind.VALUES, power=float(np.var(shown[name])), weight=1 / len(chosen)) for name in chosen]
@@ -36,7 +40,7 @@ def features(student: Path, teacher: Path, feeds: Feeds, folder: Path, threads: 
 
 def showing(model: Path, names: list[str], folder: Path) -> Path:
     """The model with these tensors beside its outputs."""
-    given = copied(load(model))
+    given = copied(inlined(load(model)))
     give_out(given, [*(value.name for value in given.graph.output), *names])
     return save(given, folder / f"showing-{model.name}")
 

@@ -43,6 +43,7 @@ from engine.recover.teacher import (
     write_answers,
 )
 from engine.recover.training import Training
+from engine.runtime import ERRORS
 from engine.signature import Signature
 from engine.surroundings import Tell, never_pause, tell_nobody
 
@@ -91,6 +92,7 @@ class _Recovery:
     here: Classroom
     model: onnx.ModelProto = field(init=False)
     deadline: float = field(init=False)  #: by time.monotonic
+    most_rows: int = ROWS_AT_ONCE  #: that the graphs take in one run
 
     def __post_init__(self) -> None:
         self.deadline = time.monotonic() + self.options.seconds
@@ -132,13 +134,23 @@ class _Recovery:
 
     def _first_rows(self) -> np.ndarray:
         """Positions of what one run of the teacher reads."""
-        return next(self.lessons.in_runs(np.arange(len(self.lessons.samples)), ROWS_AT_ONCE))
+        return next(self.lessons.in_runs(np.arange(len(self.lessons.samples)), self.most_rows))
+
+    def _examples(self, shown: LiveTeacher) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """What the teacher says of the first rows. A graph may say that it takes any number, and take one at a time."""
+        try:
+            first = self._first_rows()
+            return first, shown.arrays(self.lessons.feeds(first))
+        except ERRORS:
+            if self.most_rows == 1:
+                raise
+        self.most_rows = 1
+        return self._examples(shown)
 
     def _examiner(self, inner: Sequence[Target]) -> Examiner | str:
         names = [tensor.name for tensor in Signature.of(self.model).outputs]
         shown = LiveTeacher.open(self.teacher or self.student, names, self.options.threads)
-        first = self._first_rows()
-        examples = shown.arrays(self.lessons.feeds(first))
+        first, examples = self._examples(shown)
         labels = self._labels(names[0], examples[names[0]], first) if self.options.labels else None
         if self.options.labels and labels is None:
             return "there are no labels that answer its first output"
@@ -148,7 +160,12 @@ class _Recovery:
             return "none of its outputs is a float that another graph could learn to give"
         asked = self._teacher(shown, [target.name for target in targets], examples, inner) if targets else None
         return Examiner(
-            self.lessons, asked, [*targets, *inner], labels, self.options.temperature, _rows_at_once(self.model)
+            self.lessons,
+            asked,
+            [*targets, *inner],
+            labels,
+            self.options.temperature,
+            min(_rows_at_once(self.model), self.most_rows if self.most_rows == 1 else MOST_ROWS),
         )
 
     def _labels(self, name: str, values: np.ndarray, positions: np.ndarray) -> LabelTarget | None:
@@ -166,13 +183,15 @@ class _Recovery:
             path = showing(self.teacher, within, self.here.folder)
             return LiveTeacher.open(path, [*names, *within], self.options.threads)
         asked, samples = replace(shown, names=names), self.lessons.samples
-        rows = samples.run_rows(min(ROWS_AT_ONCE, len(samples)))
+        rows = samples.run_rows(min(self.most_rows, len(samples)))
         size = bytes_of_answers({name: examples[name] for name in names}, rows, len(samples))
         if size is None or size > MOST_WRITTEN_BYTES:
             return asked
         is_small = size <= MOST_KEPT_BYTES and len(names) <= MOST_KEPT_OUTPUTS
         folder = self.here.kept if self.here.kept and is_small else self.here.folder / "answers"
-        return write_answers(asked, self.lessons, folder, self._key_of_answers(names), self.here.pause)
+        return write_answers(
+            asked, self.lessons, folder, self._key_of_answers(names), self.here.pause, rows_at_once=self.most_rows
+        )
 
     def _key_of_answers(self, names: Sequence[str]) -> str:
         """The same for all trainings with this teacher and these samples."""

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 SUM_TOLERANCE = 1e-3
 LEAST_PROBABILITY = 1e-7
+RULED_OUT = -1e4  #: a score that leaves no probability
 
 
 class Kind(StrEnum):
@@ -80,7 +81,12 @@ def distance(target: Target, student: Tensor, teacher: Tensor, temperature: floa
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of softened scores (rows, classes), times T² so that its gradient keeps its size."""
+    """Kullback-Leibler divergence of softened scores (rows, classes), times T² so that its gradient keeps its size.
+
+    Classes that the teacher rules out with a score of -∞ are ruled out for both.
+    """
+    known = torch.isfinite(teacher)
+    student, teacher = (torch.where(known, scores, RULED_OUT) for scores in (student, teacher))
     soft = functional.log_softmax(student / temperature, -1)
     wanted = functional.log_softmax(teacher / temperature, -1)
     return functional.kl_div(soft, wanted, reduction="batchmean", log_target=True) * temperature**2

@@ -70,21 +70,31 @@ def bytes_of_answers(examples: Mapping[str, np.ndarray], rows: int, samples: int
 
 
 def write_answers(
-    teacher: LiveTeacher, lessons: Lessons, folder: Path, key: str, pause: Callable[[], None]
+    teacher: LiveTeacher,
+    lessons: Lessons,
+    folder: Path,
+    key: str,
+    pause: Callable[[], None],
+    *,
+    rows_at_once: int = ROWS_AT_ONCE,
 ) -> WrittenTeacher:
-    """Run all samples once; answers of this key that lie in the folder are taken as they are."""
+    """Run all samples once; answers of this key that lie in the folder are taken as they are, those of others go."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / f"answers-{key}-{index}.npy" for index, name in enumerate(teacher.names)}
+    for other in set(folder.glob("answers-*.npy")) - set(paths.values()):
+        other.unlink()
     if not all(path.exists() for path in paths.values()):
-        _write(teacher, lessons, paths, pause)
+        _write(teacher, lessons, paths, pause, rows_at_once)
     return WrittenTeacher({name: np.load(path, mmap_mode="r") for name, path in paths.items()})
 
 
-def _write(teacher: LiveTeacher, lessons: Lessons, paths: Mapping[str, Path], pause: Callable[[], None]) -> None:
+def _write(
+    teacher: LiveTeacher, lessons: Lessons, paths: Mapping[str, Path], pause: Callable[[], None], rows_at_once: int
+) -> None:
     """Under other names until they are whole."""
     drafts = {name: path.with_name(f"{path.name}.draft") for name, path in paths.items()}
     files: dict[str, np.ndarray] = {}
-    for positions in lessons.in_runs(np.arange(len(lessons.samples)), ROWS_AT_ONCE):
+    for positions in lessons.in_runs(np.arange(len(lessons.samples)), rows_at_once):
         pause()
         for name, value in teacher.arrays(lessons.feeds(positions)).items():
             if name not in files:

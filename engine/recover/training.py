@@ -52,6 +52,9 @@ class Training:
         if not course.points:
             self.best = self.student.values()
             self._look()
+            if not course.points:
+                course.notes.append("The loss was no number before anything was learned.")
+                return
         while course.step < course.steps and not self._must_stop():
             self.pause()
             self._step()

@@ -130,6 +130,14 @@ def test_a_larger_budget_goes_on_where_a_smaller_one_ended() -> None:
     assert max(trained(plans[40.0])) < min(share for share in trained(plans[5.0]) if share >= 0.2)
 
 
+def test_a_share_that_was_only_looked_at_is_not_said_to_keep_the_limit() -> None:
+    trials, _ = table(candidate("t01", 1000.0, steps=(SimplifyGraph(),)))  # nothing that is taken away gains more
+    recipe = Recipe(goal=Goal(), limits=Limits(accuracy_drop=0.01), budget=Budget(minutes=20))
+    shop = Workshop(trials, 0.01)
+    list(_carried_out(deeper.plans(recipe, trials, cast("Pipeline", shop)), shop))
+    assert "none was taught" in trials.notes[0] and "enough to keep the limit" not in trials.notes[0]
+
+
 def test_a_network_that_no_training_would_mend_is_not_taught() -> None:
     trials, plans = searched(0.99)
     looked = [plan for plan in plans if not any(isinstance(step, Distill) for step in plan)]

@@ -71,6 +71,14 @@ def test_a_favourite_that_was_lucky_gives_way_to_slower_files_that_keep_the_limi
     assert "The favourite of the search was t01" in trials.notes[-1]
 
 
+def test_what_unseen_samples_refused_is_not_offered_even_if_the_measurement_fails(tmp_path: Path) -> None:
+    searched, unseen = {"t01": (5.0, 0.005), "t02": (2.0, 0.004)}, {"t01": 0.03, "t02": 0.004}
+    trials, finalists = judged(tmp_path, searched, unseen)
+    assert trials.chosen == "t01"
+    trials.choose_among([trials.candidates[name] for name in finalists])
+    assert trials.chosen == "t02"
+
+
 def test_the_most_faithful_file_is_the_last_resort(tmp_path: Path) -> None:
     searched = {f"t{number:02d}": (9.0 - number / 2, 0.009) for number in range(1, 9)} | {"t20": (1.5, 0.0)}
     unseen = dict.fromkeys(searched, 0.02) | {"t20": 0.001}

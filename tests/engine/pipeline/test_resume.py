@@ -4,15 +4,21 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from engine.pipeline.resume import TABLE
+from engine.digest import sha256
+from engine.pipeline.resume import TABLE, Memory
+from engine.pipeline.trials import Candidate
 from engine.protocol import EVENT, KEPT, Checkpoint, EngineRequest, Event, Finished, Stage, TrialDone, Work
-from engine.recipe import Budget, Goal, Limits, Recipe
+from engine.recipe import Budget, Goal, Limits, PruneChannels, QuantizeStatic, Recipe, SimplifyGraph
 from engine.report import Trial
 from tests.engine.attempts import COMMAND, DIGITS, prepare, run
+from tests.engine.pipeline.candidates import candidate, table
 
 #: several attempts at a whole job, on a machine that may be busy; what they begin with is made once
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("resume")]
@@ -105,3 +111,60 @@ def test_a_table_that_is_torn_or_of_another_request_is_left_alone(
     folder = second(killed[0], tmp_path / "second", seed, torn=torn)
     events = until(folder, lambda events: bool(trials(events)))
     assert stages(events)[-1] == "simplifying" and len(trials(events)) == 1
+
+
+# ── which files are needed ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def shop(folder: Path, *made: Candidate) -> Any:
+    """As much of a pipeline as its memory looks at: what these came to by their own steps, their files in a folder."""
+    folder.mkdir()
+    found = []
+    for one in made:
+        path = folder / f"{one.id}.onnx"
+        path.write_bytes(one.id.encode())
+        found.append(replace(one, path=path, sha256=sha256(path)))
+    trials, _ = table(*found)
+    taken = {one.steps: one for one in found}
+    costs = dict.fromkeys((SimplifyGraph, PruneChannels, QuantizeStatic), 1.0)
+    return SimpleNamespace(trials=trials, taken=taken, costs=costs, cut_short={}, bench=SimpleNamespace(folder=folder))
+
+
+SMALLER = (SimplifyGraph(), PruneChannels(time_share=0.4))
+MANY = [candidate(f"t{number:02d}", 2 + number / 10, 0.0) for number in range(10, 30)]
+
+
+def recalled(folder: Path, before: Any) -> Any:
+    memory = Memory(folder / "kept", "key")
+    memory.write(before)
+    again = shop(folder / "again")
+    again.count = memory.recall(again)
+    return again
+
+
+def test_what_may_still_be_taught_keeps_its_file(tmp_path: Path) -> None:
+    to_teach = candidate("t01", 2.0, 0.2, steps=SMALLER)
+    again = recalled(tmp_path, shop(tmp_path / "before", to_teach, *MANY))
+    assert again.taken[SMALLER].path.read_bytes() == b"t01"
+
+
+def test_files_outlive_the_folder_of_the_memory(tmp_path: Path) -> None:
+    again = recalled(tmp_path, shop(tmp_path / "before", *MANY))
+    shutil.rmtree(tmp_path / "kept")
+    assert again.trials.chosen and again.trials.candidates[again.trials.chosen].path.exists()
+
+
+def test_what_only_stood_beside_others_is_a_row_that_cannot_be_chosen(tmp_path: Path) -> None:
+    again = recalled(tmp_path, shop(tmp_path / "before", *MANY))
+    assert again.count == len(MANY)
+    assert all(one.path.exists() for one in again.trials.candidates.values())
+    assert again.trials.ids == {one.id for one in MANY}
+
+
+def test_a_step_that_was_cut_short_is_taken_again(tmp_path: Path) -> None:
+    whole, short = candidate("t01", 2.0, steps=SMALLER[:1]), candidate("t02", 3.0, steps=SMALLER)
+    before = shop(tmp_path / "before", whole, short)
+    before.cut_short[SMALLER] = ["t02"]
+    again = recalled(tmp_path, before)
+    assert SMALLER[:1] in again.taken and SMALLER not in again.taken
+    assert again.trials.ids == {"t01"}

@@ -187,3 +187,13 @@ def test_a_training_that_found_nothing_better_for_long_stands_still() -> None:
     assert course.stands_still
     course.points.append(Point(85, 1.0, 0.5))
     assert not course.stands_still
+
+
+def test_classes_that_the_teacher_rules_out_teach_nothing() -> None:
+    teacher = torch.tensor([[1.0, float("-inf"), 3.0]])
+    target = target_of("y", np.array([[1.0, 2.0, 3.0], [2.0, 0.0, 1.0]], np.float32))
+    assert target is not None
+    student = torch.tensor([[1.0, 7.0, 3.0]], requires_grad=True)
+    loss = distance(target, student, teacher, 2.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-5) and torch.isfinite(student.grad).all()

@@ -63,6 +63,16 @@ def test_networks_without_a_tensor_in_common_are_taught_by_what_they_say(tmp_pat
     assert "none in common" in recovered.course.notes[0]
 
 
+def test_a_graph_that_takes_one_row_whatever_it_declares_is_taught_row_by_row(tmp_path: Path) -> None:
+    net = Net()
+    x = net.op("Relu", net.gemm(net.input("x", ["batch", 8]), (8, 16)))
+    shape = net.constant(np.array([1, 16], np.int64))
+    net.gemm(net.op("Reshape", x, shape), (16, 3), name="y")
+    teacher = net.output("y", ["batch", 3]).save(tmp_path / "teacher.onnx")
+    student = shaken(teacher, tmp_path / "student.onnx")
+    assert taught(student, teacher, tmp_path / "out", samples_for(teacher, 48), steps=4, rows=8).course.best_step > 0
+
+
 def test_only_values_of_weights_change(tmp_path: Path) -> None:
     teacher = small_cnn().save(tmp_path / "teacher.onnx")
     student = shaken(teacher, tmp_path / "student.onnx")
