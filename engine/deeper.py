@@ -2,10 +2,12 @@
 
     take      channels, or put cheaper layers in the place of others, or one after the other, so that a share of the
               original's run time is left (channels for a share of the weights, where size or memory counts)
-    look      what each way costs before anything is taught, and go on with the one that loses least; where no training
-              is likely to mend it, none is begun
+    look      what each way costs before anything is taught, and what it gains in the format that was the fastest one on
+              the whole network, if any paid: a layer that is fast in float may gain little from 8 bits. The way that
+              gains most goes on, of several the one that loses least; where no training is likely to mend it, none is
+              begun, and where it keeps the limit as it is, none is needed
     teach     by the original, for a share of the budget
-    quantize  in the format that was the fastest one on the whole network, if any paid
+    quantize  in that format
 
 How much to take is found by bisection: more after a network that kept the limit, less after one that did not. The last
 training is a longer one, of the network that missed the limit by least. All times are shares of the budget and not of
@@ -46,6 +48,7 @@ REPLACING_MINUTES = 10.0  #: of a budget in which layers can be taught one by on
 REPLACING_SHARE = 0.15  #: of the budget, for the first time that layers are timed and taught
 AS_FAST = 0.9  #: times the fastest of several ways, for one that can be preferred to it
 WORSE = 2.0  #: times the loss of the best way, for one that is not tried again
+FAR_BEHIND = 0.75  #: times the gain of the best way, for one that is not tried again
 FIRST_SHARES = ((0.02, 0.35), (0.01, 0.45), (0.005, 0.55), (0.0, 0.7))  #: limit on the loss → share that may be left
 BOLDER = 0.6  #: times the share that was enough, where none was too little yet
 AS_GOOD_AS_FOUND = 0.88  #: shares nearer to each other than this are not told apart
@@ -108,6 +111,7 @@ class _Bisection:
     missed: list[tuple[float, float]] = field(default_factory=list)  #: loss after learning, and the share
     left: float = USUALLY_LEFT  #: of a loss, after the last training
     stopped: str = ""
+    tail: list[Step] = field(default_factory=list)  #: the format that pays
     ways: list[Way] = field(init=False)  #: that are still worth a look
     taken: dict[float, Plan] = field(default_factory=dict)  #: the best way for each share
 
@@ -128,17 +132,17 @@ class _Bisection:
                 self.too_little = max(self.too_little, share_of(plan))
 
     def plans(self) -> Iterator[Plan]:
-        format_step, gained = best_format(self.trials)
-        tail = [] if format_step is None else [format_step]
+        format_step = best_format(self.trials)
+        self.tail = [] if format_step is None else [format_step]
         *usual, longer = shares(self.recipe.budget.minutes)
         for minutes in usual:
-            yield from self._one(minutes, tail, gained)
+            yield from self._one(minutes)
             if self.stopped:
                 break
-        yield from self._last(longer, tail, gained)
+        yield from self._last(longer)
         self.stopped = self.stopped or "the budget was meant for no more"
 
-    def _one(self, minutes: float, tail: Plan, gained: float) -> Iterator[Plan]:
+    def _one(self, minutes: float) -> Iterator[Plan]:
         """One training, after as many looks as it takes to find a network that is worth it."""
         while not self.stopped:
             share = self._next_share()
@@ -149,12 +153,14 @@ class _Bisection:
             smaller = self._smaller(share)
             if self.stopped or smaller is None:
                 return
+            end = self._quantized(self.taken[share])
             if self._is_hopeless(smaller):
                 self.too_little = share
-            elif not self._was_taught(share, minutes) and self.trials.gained(smaller) * gained <= self._best_gain:
+            elif not self._was_taught(share, minutes) and self.trials.gained(end) <= self._best_gain:
                 self.enough = share
+                self.kept = min(self.kept, share if self.trials.excess(end) is None else 1.0)
             else:
-                yield from self._teach(share, smaller, minutes, tail)
+                yield from self._teach(share, smaller, minutes)
                 return
 
     def _look(self, share: float) -> Iterator[Plan]:
@@ -172,19 +178,35 @@ class _Bisection:
                 return
             if is_smaller(smaller):
                 found[way] = smaller
+                yield [*plan, *self._quick_tail]
         if not found:
             self.stopped = "no channel could leave, and no layer could be replaced"
             return
-        best = self._best_way(found)
+        gains = {way: self.trials.gained(self._quantized(way(share))) for way in found}
+        best = self._best_way(found, gains)
         self.taken[share] = best(share)
-        most = WORSE * max(_lost(found[best]), self._limit)
-        self.ways = [way for way in self.ways if way in found and _lost(found[way]) <= most]
+        most, least = WORSE * max(_lost(found[best]), self._limit), FAR_BEHIND * gains[best]
+        self.ways = [way for way in self.ways if way in found and _lost(found[way]) <= most and gains[way] >= least]
 
-    def _best_way(self, found: Mapping[Way, Candidate]) -> Way:
-        """The one that loses least, of those that are about as fast as the fastest."""
-        fastest = max(map(self.trials.gained, found.values()))
-        fast = [way for way in found if self.trials.gained(found[way]) >= AS_FAST * fastest]
-        return min(fast, key=lambda way: _lost(found[way]))
+    def _best_way(self, found: Mapping[Way, Candidate], gains: Mapping[Way, float]) -> Way:
+        """The one that loses least, of those that gain about as much as the best one that training may mend."""
+        may_do = [way for way in found if not self._is_hopeless(found[way])] or list(found)
+        most = max(gains[way] for way in may_do)
+        return min((way for way in may_do if gains[way] >= AS_FAST * most), key=lambda way: _lost(found[way]))
+
+    @property
+    def _quick_tail(self) -> list[Step]:
+        """The format, without a search for layers that stay in float."""
+        return [
+            step.model_copy(update={"mixed": False}) if isinstance(step, QuantizeStatic) else step for step in self.tail
+        ]
+
+    def _quantized(self, way: Plan) -> Candidate:
+        """What a way came to in the format, before anything is taught; in float where there was no time for that."""
+        plan = [SimplifyGraph(), *way]
+        end = self.pipeline.came_of([*plan, *self._quick_tail]) or self.pipeline.came_of(plan)
+        assert end is not None, "it was looked at"
+        return end
 
     def _can_replace(self) -> bool:
         """Once layers are taught, replacing them again takes as long as any other step."""
@@ -194,13 +216,13 @@ class _Bisection:
     def _smaller(self, share: float) -> Candidate | None:
         return self.pipeline.came_of([SimplifyGraph(), *self.taken[share]]) if share in self.taken else None
 
-    def _teach(self, share: float, smaller: Candidate, minutes: float, tail: Plan) -> Iterator[Plan]:
-        plan = self._plan(share, minutes, tail)
-        if self.pipeline.came_of(plan) is None and not self._can_afford([Distill(minutes=minutes), *tail]):
+    def _teach(self, share: float, smaller: Candidate, minutes: float) -> Iterator[Plan]:
+        plan = self._plan(share, minutes, self.tail)
+        if self.pipeline.came_of(plan) is None and not self._can_afford([Distill(minutes=minutes), *self.tail]):
             self.stopped = "the budget was nearly spent"
             return
         yield plan
-        after, end = self.pipeline.came_of(plan[: len(plan) - len(tail)]), self.pipeline.came_of(plan)
+        after, end = self.pipeline.came_of(plan[: len(plan) - len(self.tail)]), self.pipeline.came_of(plan)
         if after is None or end is None:
             self.stopped = "the budget was nearly spent"
             return
@@ -212,16 +234,16 @@ class _Bisection:
             self.too_little = max(self.too_little, share)
             self.missed.append((_lost(end), share))
 
-    def _last(self, minutes: float, tail: Plan, gained: float) -> Iterator[Plan]:
+    def _last(self, minutes: float) -> Iterator[Plan]:
         """A longer training: of what missed the limit by least, if that may mend it; else of a new one."""
         near = [(lost, share) for lost, share in self.missed if lost <= HOPELESS * self._limit and share < self.enough]
         if not near:
-            yield from self._one(minutes, tail, gained)
+            yield from self._one(minutes)
             return
         share = min(near)[1]
         smaller = self._smaller(share)
         if smaller is not None:
-            yield from self._teach(share, smaller, minutes, tail)
+            yield from self._teach(share, smaller, minutes)
 
     # ── how much ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -315,21 +337,21 @@ def _left_by(step: Step) -> float:
     return 1.0
 
 
-def best_format(trials: Trials) -> tuple[Step | None, float]:
-    """The format that gained most inside the limit, for other weights; and how much it gained over none."""
+def best_format(trials: Trials) -> Step | None:
+    """The format that gained most inside the limit, for other weights; None where none pays."""
     whole = [one for one in trials.ranked() if not is_smaller(one)]
     plain = max((trials.gained(one) for one in whole if not _is_converted(one)), default=1.0)
     best = next((one for one in whole if _is_converted(one)), None)
     gained = trials.gained(best) / max(plain, 1.0) if best else 1.0
     if best is None or gained < PAYS:
-        return None, 1.0
+        return None
     step = best.steps[-1]
     if isinstance(step, QuantizeStatic):
         names = ("activations", "weight_range", "weight_scales", "layout", "samples")
         step = QuantizeStatic.model_validate({name: getattr(step, name) for name in names})
     elif isinstance(step, FORMATS):
         step = step.model_copy(update={"keep_float": ()})
-    return step, gained
+    return step
 
 
 def is_smaller(candidate: Candidate) -> bool:

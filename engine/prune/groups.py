@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from engine.graph import replace_list
 from engine.measure.complexity import without_large_weights
 from engine.prune.channels import FROZEN, Ids
 from engine.prune.heads import has_chains, with_heads_apart
@@ -51,8 +52,25 @@ def followed(model: onnx.ModelProto) -> Walk:
 
 
 def _walked(model: onnx.ModelProto, choices: Mapping[str, int]) -> Walk:
-    shaped = onnx.shape_inference.infer_shapes(without_large_weights(model), data_prop=True)
-    return Walk(model, shaped.graph, RULES, NUMBERS, choices).run()
+    return Walk(model, inferred(model), RULES, NUMBERS, choices).run()
+
+
+def inferred(model: onnx.ModelProto) -> onnx.GraphProto:
+    """The graph with shapes that follow from its inputs; what the file declares counts only where nothing follows.
+
+    An exporter's shapes may be older than its inputs: who opens an axis of an input seldom opens it everywhere.
+    """
+    light = without_large_weights(model)
+    declared = list(light.graph.value_info)
+    del light.graph.value_info[:]
+    shaped = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    known = {value.name for value in shaped.graph.value_info if value.type.tensor_type.HasField("shape")}
+    missing = [value for value in declared if value.name not in known]
+    if not missing:
+        return shaped.graph
+    kept = [value for value in shaped.graph.value_info if value.name in known]
+    replace_list(shaped.graph.value_info, [*kept, *missing])
+    return onnx.shape_inference.infer_shapes(shaped, data_prop=True).graph
 
 
 def _free(walk: Walk, ids: Ids) -> int:
@@ -60,17 +78,21 @@ def _free(walk: Walk, ids: Ids) -> int:
 
 
 def groups(walk: Walk) -> list[Group]:
-    """All channels that can leave, group by group, in the order of the weights."""
+    """All channels that can leave, group by group, in the order of the weights.
+
+    What is taken apart is grouped by its parts, so that something stays of each of them.
+    """
     places: dict[int, list[Place]] = defaultdict(list)
     for name in walk.weights:
         for axis, ids in enumerate(walk.axes[name] or ()):
             if isinstance(ids, np.ndarray):
                 for channel, count in _counted(walk.channels.roots(ids)):
                     places[channel].append((name, axis, count))
-    members: dict[tuple[Place, ...], list[int]] = defaultdict(list)
+    parts = [set(walk.channels.roots(ids).tolist()) for ids in walk.parts]
+    members: dict[tuple[tuple[Place, ...], tuple[int, ...]], list[int]] = defaultdict(list)
     for channel, where in places.items():
-        members[tuple(where)].append(channel)
-    found = [Group(np.array(channels), where) for where, channels in members.items()]
+        members[tuple(where), tuple(index for index, part in enumerate(parts) if channel in part)].append(channel)
+    found = [Group(np.array(channels), where) for (where, _), channels in members.items()]
     return [group for group in found if len(group) >= FEWEST]
 
 

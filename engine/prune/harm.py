@@ -90,7 +90,10 @@ class Compared:
 
 
 def _finite(values: np.ndarray) -> NDArray[np.float64]:
-    return np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0) if values.dtype.kind == "f" else np.zeros(1)
+    """What errors are counted in; of whole numbers, sequences and what holds nothing, none."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or not values.size:
+        return np.zeros(1)
+    return np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
 
 
 def _error(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

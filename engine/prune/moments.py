@@ -38,6 +38,8 @@ class Moments:
     def add(self, rows: NDArray[np.float64]) -> None:
         """Take in more rows, each weighing the same."""
         total = self.rows + len(rows)
+        if not len(rows):
+            return
         keep, share = self.rows / total, 1 / total
         self.mean = self.mean * keep + rows.sum(0) * share
         self.second = self.second * keep + (rows.T @ rows if self.has_pairs else (rows**2).sum(0)) * share
@@ -74,8 +76,10 @@ class Pairs:
         return cls(np.zeros(wide), np.zeros(narrow), np.zeros((wide, narrow)), np.zeros((narrow, narrow)))
 
     def add(self, wide: NDArray[np.float64], narrow: NDArray[np.float64]) -> None:
-        """Take in more rows, each weighing the same."""
+        """Take in more rows, each weighing the same; none where the two models chose different ones."""
         total = self.rows + len(wide)
+        if not len(wide) or len(wide) != len(narrow):
+            return
         keep, share = self.rows / total, 1 / total
         self.mean = self.mean * keep + wide.sum(0) * share
         self.narrow_mean = self.narrow_mean * keep + narrow.sum(0) * share
@@ -93,14 +97,14 @@ def key_of(reader: Reader) -> Key:
 
 
 def moments(walk: Walk, calibrator: Calibrator, readers: Sequence[Reader]) -> dict[Key, Moments]:
-    """The moments of all that these readers read."""
+    """The moments of all that these readers read; of what held no row, none."""
     widths = {key_of(reader): len(ids) for reader in readers if (ids := walk.read_by(reader)) is not None}
     found = {key: Moments.of(width) for key, width in widths.items()}
     for keys in _portions(widths):
         for values in _values(calibrator, keys):
             for key, rows in zip(keys, values, strict=True):
                 found[key].add(rows)
-    return found
+    return {key: one for key, one in found.items() if one.rows}
 
 
 def compared(wide: Calibrator, narrow: Calibrator, stays: Mapping[Key, NDArray[np.bool_]]) -> dict[Key, Pairs]:

@@ -20,7 +20,7 @@ def with_plain_lengths(walk: Walk) -> onnx.ModelProto:
     for node in model.graph.node:
         for name in node.output:
             values, axes, element = walk.known_numbers(name), walk.axes.get(name), walk.elements.get(name)
-            if values is not None and axes is not None and element in WHOLE:
+            if values is not None and axes is not None and len(axes) <= 1 and element in WHOLE:
                 dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
                 shaped = np.array(values, dtype).reshape([-1] * len(axes))
                 model.graph.initializer.append(numpy_helper.from_array(shaped, name))

@@ -24,7 +24,7 @@ from engine.graph import Wiring, attribute, is_standard
 from engine.prune.channels import Ids
 from engine.prune.moments import Key, Moments, Pairs, compared, key_of
 from engine.prune.surgery import without
-from engine.prune.walk import Reader, Walk
+from engine.prune.walk import Reader, Walk, length
 from engine.quantize.calibrate import Calibrator
 from engine.surroundings import Tell, tell_nobody
 
@@ -85,7 +85,7 @@ class Reconstruction:
 
     def correct(self, key: Key, pairs: Pairs) -> None:
         """Correct all layers that read this tensor, starting from the weights of the original."""
-        if not pairs.is_finite():
+        if not pairs.rows or not pairs.is_finite():
             return
         for reader in self.walk.readers:
             if key_of(reader) == key and self._wiring.uses[reader.weight] == 1:
@@ -112,6 +112,11 @@ class Reconstruction:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(self.walk.weights[name].data_type)
         self.weights[name] = numpy_helper.from_array(values.astype(dtype), name)
 
+    def _width_of(self, node: onnx.NodeProto) -> int | str | None:
+        """How many channels the layer makes."""
+        axes = self.walk.axes.get(node.output[0])
+        return length(axes[1 if is_standard(node, "Conv", "ConvTranspose") else -1]) if axes else None
+
     def _bias(self, node: onnx.NodeProto) -> str | None:
         """The constant of one value per output channel that this node alone adds."""
         if is_standard(node, "MatMul"):
@@ -122,7 +127,7 @@ class Reconstruction:
         plain = attribute(node, "alpha", 1.0) == attribute(node, "beta", 1.0) == 1.0
         for name in added:
             if plain and name in self.walk.weights and self._wiring.uses[name] == 1:
-                return name if len(self.walk.weights[name].dims) == 1 else None
+                return name if list(self.walk.weights[name].dims) == [self._width_of(node)] else None
         return None
 
 

@@ -23,12 +23,13 @@ class Surgery:
     removed: Ids
     weights: Mapping[str, onnx.TensorProto]  #: what to cut instead of weights of the model
     model: onnx.ModelProto = field(init=False)
+    added: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)  #: by the output of the node that they precede
 
     def __post_init__(self) -> None:
         self._stays = ~np.isin(self.walk.channels.all_roots(), self.removed)  #: by id
         changed = {name for name in self.walk.weights if self.is_changed(name) or name in self.weights}
         self.model = copied(self.walk.model, without=changed)
-        self._names = Names.of(self.walk.model)
+        self.names = Names.of(self.walk.model)
         for name in self.walk.weights:
             if name in changed:
                 self.model.graph.initializer.append(self._cut(name))
@@ -71,15 +72,24 @@ class Surgery:
             rewrite = REWRITES.get(node.op_type) if is_standard(node, node.op_type) else None
             if rewrite and (any(map(self.is_changed, node.output)) or any(map(self._matters, node.input))):
                 rewrite(self, node)
+        replace_list(graph.node, [one for node in graph.node for one in (*self._before(node), node)])
         kept = [value for value in graph.value_info if not self.is_changed(value.name)]
         replace_list(graph.value_info, kept)
         drop_unused(self.model)
         return self.model
 
+    def _before(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        return self.added.get(node.output[0], []) if node.output else []
+
+    def constant(self, values: np.ndarray, near: str) -> str:
+        """A new initializer, by its name."""
+        name = self.names.fresh(near)
+        self.model.graph.initializer.append(numpy_helper.from_array(values, name))
+        return name
+
     def put(self, node: onnx.NodeProto, index: int, values: Sequence[int]) -> None:
         """Give a node's input other constant numbers."""
-        name = self._names.fresh(f"{node.output[0]}_{index}")
-        self.model.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        name = self.constant(np.array(values, np.int64), f"{node.output[0]}_{index}")
         node.input.extend([""] * (index + 1 - len(node.input)))
         node.input[index] = name
 
@@ -106,11 +116,11 @@ def _split(surgery: Surgery, node: onnx.NodeProto) -> None:
 
 def _slice(surgery: Surgery, node: onnx.NodeProto) -> None:
     before = surgery.axes(node.input[0])
-    ends = [
-        _moved(surgery, before[axis], start, end) for axis, start, end, _ in slices(surgery.walk, node, len(before))
-    ]
-    surgery.put(node, 1, [start for start, _ in ends])
-    surgery.put(node, 2, [end for _, end in ends])
+    cuts = slices(surgery.walk, node, len(before))
+    ends = [_moved(surgery, before[axis], start, end) for axis, start, end, _ in cuts]
+    columns = zip(*((*end, axis, step) for end, (axis, _, _, step) in zip(ends, cuts, strict=True)), strict=True)
+    for index, column in enumerate(columns, start=1):  # all four of one type
+        surgery.put(node, index, column)
 
 
 def _moved(surgery: Surgery, axis: Axis, start: int, end: int) -> tuple[int, int]:
@@ -144,13 +154,27 @@ def _recurrent(surgery: Surgery, node: onnx.NodeProto) -> None:
 
 
 def _resize(surgery: Surgery, node: onnx.NodeProto) -> None:
-    sizes = surgery.walk.constant(node, 3)
-    if sizes is None:
-        return
     after = surgery.axes(node.output[0])
     axes = attribute(node, "axes", None) or range(len(after))
     now = [surgery.size(after[axis]) for axis in axes]
-    surgery.put(node, 3, [size if isinstance(size, int) else int(old) for size, old in zip(now, sizes, strict=True)])
+    sizes = surgery.walk.constant(node, 3)
+    if sizes is not None:
+        sizes = [size if isinstance(size, int) else int(old) for size, old in zip(now, sizes, strict=True)]
+        surgery.put(node, 3, sizes)
+        return
+    changed = np.array([not surgery.stays(after[axis]).all() for axis in axes])
+    if len(node.input) > 3 and node.input[3] and changed.any():
+        _resize_to_computed(surgery, node, changed, [size if isinstance(size, int) else 0 for size in now])
+
+
+def _resize_to_computed(surgery: Surgery, node: onnx.NodeProto, changed: Mask, lengths: list[int]) -> None:
+    """Lengths that are computed as the model runs, but for those of axes that are narrower now."""
+    output = node.output[0]
+    condition = surgery.constant(changed, f"{output}_narrower")
+    values = surgery.constant(np.array(lengths, np.int64), f"{output}_lengths")
+    sizes = surgery.names.fresh(f"{output}_sizes")
+    surgery.added[output] = [helper.make_node("Where", [condition, values, node.input[3]], [sizes])]
+    node.input[3] = sizes
 
 
 REWRITES: dict[str, Callable[[Surgery, onnx.NodeProto], None]] = {

@@ -49,7 +49,8 @@ def taylor(walk: Walk, keys: Sequence[Key], calibrator: Calibrator, seed: int) -
 
 
 def _targets(outputs: Sequence[str], values: Mapping[str, Tensor]) -> list[Target]:
-    found = [target_of(name, values[name].detach().numpy()) for name in outputs if values[name].requires_grad]
+    learned = [name for name in outputs if isinstance(values[name], Tensor) and values[name].requires_grad]
+    found = [target_of(name, values[name].detach().numpy()) for name in learned]
     return [target for target in found if target is not None]
 
 
@@ -66,13 +67,18 @@ def _drawn(target: Target, values: Tensor, chance: torch.Generator) -> Tensor:
     return logs.gather(-1, drawn).sum()
 
 
+def _summed(values: Tensor) -> Tensor:
+    """Over all axes but the first."""
+    return values.reshape(len(values), -1).sum(1)
+
+
 def _squares(loss: Tensor, keys: Sequence[Key], values: Mapping[str, Tensor]) -> dict[Key, np.ndarray]:
     """How much each channel moves the loss, squared; (channels,) for each tensor."""
     names = [name for name in dict.fromkeys(name for name, _ in keys) if values[name].requires_grad]
     found = torch.autograd.grad(loss, [values[name] for name in names], allow_unused=True)
     moved = {name: (values[name] * one).detach() for name, one in zip(names, found, strict=True) if one is not None}
     return {
-        (name, axis): moved[name].movedim(axis, 0).flatten(1).sum(1).square().double().numpy()
+        (name, axis): _summed(moved[name].movedim(axis, 0)).square().double().numpy()
         for name, axis in keys
         if name in moved
     }

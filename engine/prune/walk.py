@@ -35,7 +35,15 @@ FLOATS = (
     onnx.TensorProto.DOUBLE,
 )
 WHOLE = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)  #: types of shapes
-SHAPED = ("Reshape", "Expand", "Resize", "ConstantOfShape", "Slice", "Split")  #: take lengths as what they are
+#: inputs that take lengths as what they are
+SHAPES_OF: dict[str, tuple[int, ...]] = {
+    "ConstantOfShape": (0,),
+    "Expand": (1,),
+    "Reshape": (1,),
+    "Resize": (3,),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+}
 MOST_NUMBERS = 64  #: elements of a tensor that may hold a shape
 
 
@@ -71,6 +79,7 @@ class Walk:
     axes: dict[str, Axes | None] = field(default_factory=dict)
     numbers: dict[str, list[Number]] = field(default_factory=dict)
     readers: list[Reader] = field(default_factory=list)
+    parts: list[Ids] = field(default_factory=list)  #: positions that an axis is cut into, and of which some must stay
     mixed: list[Axis] = field(default_factory=list)  #: axes along which channels are summed up in other ways
     open_choices: dict[str, tuple[Ids, int]] = field(default_factory=dict)  #: ids at stake, and axes to choose from
 
@@ -101,6 +110,7 @@ class Walk:
             self._follow(node)
         for name in {value.name for value in graph.output} | outer_names(graph):
             self.freeze_tensor(name)
+            self.freeze_numbers(name)
         return self
 
     def _follow(self, node: onnx.NodeProto) -> None:
@@ -122,8 +132,10 @@ class Walk:
             numbers = None
         if numbers is not None:
             self.numbers[node.output[0]] = numbers
-        elif node.op_type not in SHAPED:
-            for name in node.input:
+            return
+        shapes = SHAPES_OF.get(node.op_type, ())
+        for index, name in enumerate(node.input):
+            if index not in shapes:
                 self.freeze_numbers(name)
 
     def _stop(self, node: onnx.NodeProto) -> list[Axes | None]:

@@ -41,7 +41,12 @@ class Target:
 
 def target_of(name: str, values: np.ndarray) -> Target | None:
     """What this output is, by values of some samples; None where nothing can be learned from it."""
-    if values.dtype.kind != "f" or not values.size or not np.isfinite(values).any():
+    if (
+        not isinstance(values, np.ndarray)
+        or values.dtype.kind != "f"
+        or not values.size
+        or not np.isfinite(values).any()
+    ):
         return None
     axis = _class_axis(values)
     finite = np.where(np.isfinite(values), values, 0).astype(np.float64)
@@ -70,7 +75,12 @@ def _positive(power: float) -> float:
 
 
 def distance(target: Target, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """How far the student's output is from the teacher's, as a mean over samples."""
+    """How far the student's output is from the teacher's, as a mean over samples.
+
+    Nothing is said of outputs whose number of rows depends on the data, where the two came to different numbers.
+    """
+    if student.shape != teacher.shape or not teacher.numel():
+        return student.sum() * 0
     if target.kind is Kind.VALUES:
         return _squared_error(student, teacher) / target.power
     student, teacher = (values.movedim(target.axis, -1).flatten(0, -2) for values in (student, teacher))

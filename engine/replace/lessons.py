@@ -40,10 +40,11 @@ class Lesson:
     part: Part
     seen: Seen
     constants: Mapping[str, onnx.TensorProto]  #: of the model, which the activation may read
+    unit: int | None = None  #: rows of one run, where the model takes no other number of them
 
     def taught(self, steps: int, seed: int, pause: Callable[[], None]) -> Part:
         """The part with the weights that do best on what is held out."""
-        if not self.part.model.graph.initializer:
+        if not self.part.model.graph.initializer or len(self.seen.inputs) < (self.unit or 1):
             return self.part
         refitted = self._refitted()
         start = min((self.part, refitted), key=lambda part: self._error(self._student(part)))
@@ -56,7 +57,7 @@ class Lesson:
 
     def seconds_of_a_step(self) -> float:
         """Without learning anything."""
-        if not self.part.model.graph.initializer:
+        if not self.part.model.graph.initializer or len(self.seen.inputs) < (self.unit or 1):
             return 0.0
         student = self._student(self.part)
         self._train(student, 1, 0, never_pause)  # the first one is slower
@@ -92,9 +93,19 @@ class Lesson:
         return error if np.isfinite(error) else np.inf
 
     def _loss(self, student: Student, rows: np.ndarray) -> Tensor:
-        site = self.part.site
-        said = student.outputs({site.input: torch.from_numpy(self.seen.inputs[rows])})[site.activated]
+        site, rows = self.part.site, self._whole_runs(rows)
+        runs = torch.from_numpy(self.seen.inputs[rows]).split(self._rows_of_a_run(len(rows)))
+        said = torch.cat([student.outputs({site.input: run})[site.activated] for run in runs])
         return (said - torch.from_numpy(self.seen.activated[rows])).square().mean() / self.seen.power
+
+    def _rows_of_a_run(self, rows: int) -> int:
+        """A block may hold shapes that are written out; any other part takes any number."""
+        return self.unit if self.unit and self.part.site.is_block else rows
+
+    def _whole_runs(self, rows: np.ndarray) -> np.ndarray:
+        """So many of them as make whole runs; some twice where they are fewer than one."""
+        unit = self._rows_of_a_run(len(rows))
+        return rows[: len(rows) // unit * unit] if len(rows) >= unit else np.resize(rows, unit)
 
     def _rows(self, *, held_out: bool) -> np.ndarray:
         rows = np.arange(len(self.seen.inputs))

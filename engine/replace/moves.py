@@ -19,9 +19,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from engine.graph import NO_INPUT, TensorType, attribute, is_standard, weights_of
+from engine.graph import NO_INPUT, TensorType, attribute, is_standard, tensor_types, weights_of
 from engine.prune.choice import least, widths
-from engine.prune.groups import followed, groups
+from engine.prune.groups import followed, groups, inferred
 from engine.prune.importance import magnitudes
 from engine.prune.surgery import without
 from engine.recipe import Move
@@ -47,14 +47,23 @@ class Layer:
 
 
 def parts(
-    model: onnx.ModelProto, site: Site, allowed: frozenset[Move], types: Mapping[str, TensorType]
+    model: onnx.ModelProto,
+    site: Site,
+    allowed: frozenset[Move],
+    types: Mapping[str, TensorType],
+    declared: Mapping[str, TensorType],
 ) -> Iterator[Part]:
-    """All that could stand there."""
+    """All that could stand there. `types` are those of one run, `declared` those of any run (`declared_types`)."""
     for move in Move:
         if move in allowed:
-            part = _block(model, site, move, types) if site.is_block else _layer(model, site, move, types)
+            part = _block(model, site, move, types, declared) if site.is_block else _layer(model, site, move, types)
             if part is not None:
                 yield part
+
+
+def declared_types(model: onnx.ModelProto) -> dict[str, TensorType]:
+    """Types with axes open that the model leaves open: a shape that is written down holds for any number of rows."""
+    return tensor_types(inferred(model))
 
 
 def _same_shape(site: Site, types: Mapping[str, TensorType]) -> bool:
@@ -176,12 +185,18 @@ PRODUCTS: dict[Move, Callable[[Layer], bool]] = {
 # ── blocks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _block(model: onnx.ModelProto, site: Site, move: Move, types: Mapping[str, TensorType]) -> Part | None:
+def _block(
+    model: onnx.ModelProto,
+    site: Site,
+    move: Move,
+    types: Mapping[str, TensorType],
+    declared: Mapping[str, TensorType],
+) -> Part | None:
     draft = Draft(site, move, model)
     if move is Move.SKIP:
         draft.op("Identity", site.input, last=True)
         return draft.done() if _same_shape(site, types) else None
-    return _narrower(cut_out(model, site, types), draft) if move is Move.NARROWER else None
+    return _narrower(cut_out(model, site, declared), draft) if move is Move.NARROWER else None
 
 
 def _narrower(region: onnx.ModelProto, draft: Draft) -> Part | None:
@@ -197,7 +212,7 @@ def _renamed(model: onnx.ModelProto, draft: Draft) -> onnx.ModelProto:
     """With names of their own for all inside, since the weights are others now."""
     ends = {draft.site.input, draft.site.output}
     inner = {name for node in model.graph.node for name in (*node.input, *node.output) if name and name not in ends}
-    new = {name: f"{name}/{draft.move}" for name in inner}
+    new = {name: f"{draft.site.output}/{draft.move}/{name}" for name in inner}  # a weight may be read by two blocks
     for node in model.graph.node:
         for names in (node.input, node.output):
             for index, name in enumerate(names):

@@ -62,7 +62,8 @@ def _is_plain(node: onnx.NodeProto, wiring: Wiring, weights: dict[str, onnx.Tens
     if weight is None or weight.data_type != onnx.TensorProto.FLOAT or node.input[0] in weights:
         return False
     usual = attribute(node, "alpha", 1.0) == attribute(node, "beta", 1.0) == 1.0 and not attribute(node, "transA", 0)
-    sole = wiring.uses[node.input[1]] == 1 and all(name in weights for name in node.input[2:] if name)
+    added = [name for name in node.input[2:] if name]
+    sole = wiring.uses[node.input[1]] == 1 and all(_is_vector(weights.get(name)) for name in added)
     rank = 4 if is_standard(node, "Conv") else 2
     return (
         usual
@@ -71,6 +72,11 @@ def _is_plain(node: onnx.NodeProto, wiring: Wiring, weights: dict[str, onnx.Tens
         and prod(weight.dims) >= FEWEST_WEIGHTS
         and attribute(node, "group", 1) == 1
     )
+
+
+def _is_vector(bias: onnx.TensorProto | None) -> bool:
+    """Whether it is a constant that has the same values for every row."""
+    return bias is not None and all(size == 1 for size in bias.dims[:-1])
 
 
 def _block(node: onnx.NodeProto, wiring: Wiring, weights: dict[str, onnx.TensorProto]) -> Site | None:

@@ -23,7 +23,7 @@ from engine.quantize.sensitivity import noise_over_signal, run_all
 from engine.recipe import Move
 from engine.replace.kept import Taught, read_taught, write_taught
 from engine.replace.lessons import Lesson, affordable_steps
-from engine.replace.moves import parts
+from engine.replace.moves import declared_types, parts
 from engine.replace.parts import Part, grafted
 from engine.replace.seen import seen
 from engine.replace.sites import Site, sites
@@ -54,9 +54,19 @@ class Work:
 
     def parts(self, allowed: frozenset[Move]) -> list[Part]:
         """All moves at the sites with most work."""
-        found = sites(self.model)
+        found = [site for site in sites(self.model) if self._has_rows(site)]
         most = sorted(found, key=self._effort, reverse=True)[:MOST_SITES]
-        return [part for site in found if site in most for part in parts(self.model, site, allowed, self.types)]
+        declared = declared_types(self.model)
+        chosen = (site for site in found if site in most)
+        return [part for site in chosen for part in parts(self.model, site, allowed, self.types, declared)]
+
+    def _has_rows(self, site: Site) -> bool:
+        """Whether it takes and gives floats in rows, as far as is known."""
+        ends = [self.types.get(name) for name in (site.input, site.output)]
+        return all(
+            one is None or (one.element == onnx.TensorProto.FLOAT and (one.shape is None or len(one.shape) > 1))
+            for one in ends
+        )
 
     def _effort(self, site: Site) -> int:
         """Multiply-accumulates of what would go."""
@@ -117,7 +127,8 @@ class Work:
             by_site.setdefault(part.site.output, []).append(index)
         learned, done, began = dict(enumerate(found)), 0, time.monotonic()
         for site, around in seen(self.calibrator, [found[places[0]].site for places in by_site.values()]):
-            lessons = {index: Lesson(found[index], around, self._weights) for index in by_site[site.output]}
+            unit = self.calibrator.samples.rows_per_run
+            lessons = {index: Lesson(found[index], around, self._weights, unit) for index in by_site[site.output]}
             if steps is None:
                 steps = affordable_steps(list(lessons.values()), seconds * len(lessons) / len(found))
             for index, lesson in lessons.items():

@@ -31,6 +31,7 @@ def split(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
     place = attribute(node, "axis", 0) % len(x)
     ids = ids_of(x[place])
     ends = np.cumsum(split_sizes(walk, node, len(ids)))
+    walk.parts += np.split(ids, ends[:-1])
     return [[*x[:place], part, *x[place + 1 :]] for part in np.split(ids, ends[:-1])]
 
 
@@ -51,7 +52,8 @@ def slice_(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
         if step != 1:
             walk.freeze(ids)
         if isinstance(ids, np.ndarray):
-            out[axis] = ids[slice(start, end if step > 0 or end >= -len(ids) else None, step)]
+            out[axis] = part = ids[slice(start, end if step > 0 or end >= -len(ids) else None, step)]
+            walk.parts.append(part)
         elif (start, step) != (0, 1) or end < np.iinfo(np.int32).max:
             out[axis] = None
     return [out]
@@ -85,6 +87,7 @@ def gather(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
     walk.freeze(*places)
     ids = x[axis]
     if indices is not None and indices.ndim == 1 and isinstance(ids, np.ndarray):
+        walk.parts.append(ids[indices])
         return [[*x[:axis], ids[indices], *x[axis + 1 :]]]
     walk.freeze(ids)
     return [[*x[:axis], *places, *x[axis + 1 :]]]

@@ -11,7 +11,7 @@ from engine.graph import load, tensor_types, weights_of
 from engine.measure.complexity import count, infer_shapes
 from engine.quantize.prepare import prepared
 from engine.recipe import Move
-from engine.replace.moves import parts
+from engine.replace.moves import declared_types, parts
 from engine.replace.parts import Part, grafted
 from engine.replace.sites import Site, sites
 from engine.signature import Signature
@@ -31,7 +31,7 @@ def ready(net: Net, folder: Path) -> tuple[onnx.ModelProto, Samples]:
 
 def moves(model: onnx.ModelProto, allowed: frozenset[Move] = EVERY) -> list[Part]:
     types = tensor_types(infer_shapes(model).graph)
-    return [part for site in sites(model) for part in parts(model, site, allowed, types)]
+    return [part for site in sites(model) for part in parts(model, site, allowed, types, declared_types(model))]
 
 
 def error(model: onnx.ModelProto, part: Part, samples: Samples) -> float:
