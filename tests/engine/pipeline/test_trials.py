@@ -1,6 +1,7 @@
 """What is chosen, and what each trial is told about itself."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
@@ -10,6 +11,7 @@ from engine.pipeline.plan import Pipeline
 from engine.pipeline.trials import Trials
 from engine.recipe import Minimize, QuantizeStatic, SimplifyGraph
 from engine.report import TrialState
+from engine.steps import Rounds
 from tests.engine.pipeline.candidates import candidate, interval, table
 
 
@@ -156,3 +158,17 @@ def test_no_layer_goes_back_to_float_where_the_file_before_lost_too_much(before:
     base, quantized = candidate("t01", 3.0, before), candidate("t02", 5.0, 0.02)
     standing = Pipeline._standing(cast("Pipeline", place), quantized, base)
     assert standing.inside != mended
+
+
+def test_a_step_that_breaks_is_a_row_and_not_the_end() -> None:
+    def rounds() -> Rounds:
+        raise IndexError("a fault of ours")
+        yield []
+
+    trials, _ = table()
+    place = SimpleNamespace(trials=trials)
+    place._add_without_file = partial(Pipeline._add_without_file, cast("Pipeline", place))
+    assert Pipeline._next(cast("Pipeline", place), rounds(), QuantizeStatic(), trials.original, None) == []
+    (row,) = trials.rows()
+    assert row.state is TrialState.FAILED
+    assert "IndexError: “a fault of ours”" in row.reason
