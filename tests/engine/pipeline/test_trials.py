@@ -168,6 +168,7 @@ def test_a_step_that_breaks_is_a_row_and_not_the_end() -> None:
     trials, _ = table()
     place = SimpleNamespace(trials=trials)
     place._add_without_file = partial(Pipeline._add_without_file, cast("Pipeline", place))
+    place._new = partial(Pipeline._new, cast("Pipeline", place))
     assert Pipeline._next(cast("Pipeline", place), rounds(), QuantizeStatic(), trials.original, None) == []
     (row,) = trials.rows()
     assert row.state is TrialState.FAILED
