@@ -63,8 +63,8 @@ class Search:
     def number(self, name: str) -> float | None:
         """The value of a tensor that is one constant number."""
         tensor = self.stored.get(name)
-        if tensor is None or math.prod(tensor.dims) != 1:
-            return None
+        if tensor is None or math.prod(tensor.dims) != 1 or len(tensor.dims) > 1:
+            return None  # one of more axes gives its axes to the result
         return float(numpy_helper.to_array(tensor).reshape(()))
 
     def with_number(self, name: str, operator_name: str) -> tuple[str, float] | None:

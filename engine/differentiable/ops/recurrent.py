@@ -110,6 +110,9 @@ LSTM = Kind(
 )
 
 
+GATED = 2  #: activations of gates, whose inputs are clipped; that of an LSTM's cell is not, as in ONNX Runtime
+
+
 @operator("RNN", host=(4,))
 def rnn(node: Node) -> Compute:
     return _layer(node, RNN)
@@ -164,13 +167,14 @@ def _rules(node: Node, names: Sequence[str], directions: int) -> list[Rules]:
     alphas, betas = iter(node.attribute("activation_alpha", ())), iter(node.attribute("activation_beta", ()))
     clip = node.attribute("clip")
     activations: list[Activation] = []
-    for name in names:
+    each = len(names) // directions
+    for index, name in enumerate(names):
         if name not in ACTIVATIONS:
             raise node.refuse(f"an activation called {name!r}")
         function, defaults = ACTIVATIONS[name]
         values = [next(source, default) for source, default in zip((alphas, betas), defaults, strict=False)]
-        activations.append(_activation(function, values, clip))
-    each = len(names) // directions
+        bounds = clip if index % each < GATED else None
+        activations.append(_activation(function, values, bounds))
     return [
         Rules(
             activations[each * index : each * (index + 1)],

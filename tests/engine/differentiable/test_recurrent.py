@@ -43,6 +43,7 @@ LAYERS = {
     "LSTM that looks at its cell": layer("LSTM", peepholes=True, states=True),
     "LSTM of sequences that end": layer("LSTM", both=True, lengths=[2, 4], states=True),
     "LSTM of full lengths": layer("LSTM", lengths=[4, 4]),
+    "LSTM clipped": layer("LSTM", clip=0.2, states=True),
     "LSTM with other activations": layer("LSTM", activations=["HardSigmoid", "Softsign", "Relu"]),
     "LSTM that forgets what it admits": layer("LSTM", input_forget=1),
     "GRU": layer("GRU", linear_before_reset=1),
