@@ -21,17 +21,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine.pipeline.material import FEWEST_TO_TEACH
-from engine.pipeline.plan import TAKING, Pipeline, ends
+from engine.pipeline.plan import FORMATS, TAKING, Pipeline, ends
 from engine.pipeline.trials import Candidate, Trials
 from engine.recipe import (
-    ConvertFloat16,
     Distill,
     Learning,
     Minimize,
     PruneChannels,
-    QuantizeDynamic,
     QuantizeStatic,
-    QuantizeWeights,
     Recipe,
     ReplaceLayers,
     SimplifyGraph,
@@ -57,7 +54,6 @@ HOPELESS = 2.0  #: times the limit, of the loss that is foreseen
 PAYS = 1.05  #: times as fast, of a format that is worth its noise
 OVERHEAD_SECONDS = 10.0  #: beside a training, of a step whose cost is not known yet
 ENOUGH_LOOKS = "more looks would hardly pay"
-FORMATS = (QuantizeStatic, QuantizeDynamic, QuantizeWeights, ConvertFloat16)
 
 
 def shares(budget_minutes: float) -> list[float]:

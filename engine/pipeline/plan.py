@@ -77,6 +77,7 @@ STAGES: dict[type[Step], str] = {
 }
 #: steps that bring back what the ones before them took, whatever that was
 RECOVERING = (Distill, QuantizeAwareTraining)
+FORMATS = (QuantizeStatic, QuantizeDynamic, QuantizeWeights, ConvertFloat16)  #: steps that a plan usually ends with
 TAKING = (PruneChannels, ReplaceLayers)  #: steps that take from a network what a later one brings back
 LEAST_TRAINING_SECONDS, USUAL_TRAINING_SHARE = 10.0, 0.5  #: the share is of what the budget leaves
 
@@ -260,10 +261,17 @@ class Pipeline:
             self.trials.add_without_file(steps, _label(base, variant), state, reason, comparison=comparison)
             beside.remove(variant.path)
 
+    def _bases(self) -> set[str]:
+        """Ids of what a plan may still go on with: all but what ended in a format, and the last one in any case."""
+        last = ends(self.taken)
+        finished = {plan for plan in last if isinstance(plan[-1], FORMATS)}
+        going_on = [*(plan for plan in self.taken if plan not in finished), *list(self.taken)[-1:]]
+        return {self.taken[plan].id for plan in going_on}
+
     def _clear_away(self) -> None:
         """Files that can neither be chosen nor offered nor built on any more."""
         needed = {*self.trials.front(), *(one.id for one in self.trials.ranked()[:RESERVES])}
-        needed |= {base.id for base in self.taken.values()}
+        needed |= self._bases()
         for name, candidate in self.trials.candidates.items():
             if name not in needed:
                 beside.remove(candidate.path)
