@@ -174,7 +174,7 @@ class _Bisection:
                 return
             if is_smaller(smaller):
                 found[way] = smaller
-                yield [*plan, *self._quick_tail]
+                yield [*plan, *self.tail]
         if not found:
             self.stopped = "no channel could leave, and no layer could be replaced"
             return
@@ -190,17 +190,10 @@ class _Bisection:
         most = max(gains[way] for way in may_do)
         return min((way for way in may_do if gains[way] >= AS_FAST * most), key=lambda way: _lost(found[way]))
 
-    @property
-    def _quick_tail(self) -> list[Step]:
-        """The format, without a search for layers that stay in float."""
-        return [
-            step.model_copy(update={"mixed": False}) if isinstance(step, QuantizeStatic) else step for step in self.tail
-        ]
-
     def _quantized(self, way: Plan) -> Candidate:
         """What a way came to in the format, before anything is taught; in float where there was no time for that."""
         plan = [SimplifyGraph(), *way]
-        end = self.pipeline.came_of([*plan, *self._quick_tail]) or self.pipeline.came_of(plan)
+        end = self.pipeline.came_of([*plan, *self.tail]) or self.pipeline.came_of(plan)
         assert end is not None, "it was looked at"
         return end
 
