@@ -157,12 +157,12 @@ def _bar(left: float, top: float, width: float, color: str, text: str) -> list[s
 def _lines(text: str, top: float) -> list[str]:
     """A name in at most two lines."""
     if len(text) <= 36:
-        return [_words(GAP, top + 20, text)]
+        return [_words(GAP, top + 20, text, size=12)]
     cut = text.rfind(" ", 0, 37)
     second = text[cut + 1 :]
     return [
-        _words(GAP, top + 13, text[:cut]),
-        _words(GAP, top + 28, second if len(second) <= 38 else second[:37] + "…"),
+        _words(GAP, top + 13, text[:cut], size=12),
+        _words(GAP, top + 28, second if len(second) <= 38 else second[:37] + "…", size=12),
     ]
 
 
