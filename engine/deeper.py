@@ -191,11 +191,17 @@ class _Bisection:
         return min((way for way in may_do if gains[way] >= AS_FAST * most), key=lambda way: _lost(found[way]))
 
     def _quantized(self, way: Plan) -> Candidate:
-        """What a way came to in the format, before anything is taught; in float where there was no time for that."""
-        plan = [SimplifyGraph(), *way]
-        end = self.pipeline.came_of([*plan, *self.tail]) or self.pipeline.came_of(plan)
-        assert end is not None, "it was looked at"
-        return end
+        """The fastest that a way came to, in the format or in float, before anything is taught.
+
+        What it loses does not choose here: that is what the training is for.
+        """
+        smaller = self.pipeline.came_of([SimplifyGraph(), *way])
+        assert smaller is not None, "it was looked at"
+        made = [one for one in self.trials.candidates.values() if self._is_in_the_format(one, smaller)]
+        return max([smaller, *made], key=self.trials.gained)
+
+    def _is_in_the_format(self, candidate: Candidate, smaller: Candidate) -> bool:
+        return candidate.steps[:-1] == smaller.steps and isinstance(candidate.steps[-1], FORMATS)
 
     def _can_replace(self) -> bool:
         """Once layers are taught, replacing them again takes as long as any other step."""

@@ -167,6 +167,19 @@ def test_the_way_that_gains_most_from_8_bits_is_taught(gains: tuple[float, float
     assert taught and all(any(isinstance(one, ReplaceLayers) for one in plan) == is_replaced for plan in taught)
 
 
+def test_before_it_is_taught_a_way_is_judged_by_its_fastest_file_not_its_truest() -> None:
+    way = [PruneChannels(time_share=0.3)]
+    plan = (SimplifyGraph(), *way)
+    smaller = candidate("t01", 4.0, 0.024, steps=plan)
+    truer = candidate("t02", 7.4, 0.024, steps=(*plan, QuantizeStatic()))
+    faster = candidate("t03", 8.7, 0.025, steps=(*plan, QuantizeStatic(keep_float=("conv1",))))
+    trials, _ = table(smaller, truer, faster)
+    recipe = Recipe(goal=Goal(), limits=Limits(accuracy_drop=0.01))
+    shop = Workshop(trials, 0.4, taken={plan: smaller, (*plan, QuantizeStatic()): truer})
+    search = deeper._Bisection(recipe, trials, cast("Pipeline", shop))
+    assert search._quantized(way) is faster
+
+
 def test_a_small_budget_has_no_time_to_teach_layers_one_by_one() -> None:
     _, plans = searched(0.4, minutes=8)
     assert trained(plans) and not any(isinstance(step, ReplaceLayers) for plan in plans for step in plan)
