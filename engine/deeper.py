@@ -40,7 +40,7 @@ Way = Callable[[float], Plan]  #: steps that leave a share of the network
 
 LEAST_MINUTES = 0.5  #: of a training
 TRAINING_SHARES, LONGER_SHARE = (0.15, 0.15, 0.15), 0.25  #: of the budget, for one training each
-MOST_LOOKS = 6  #: at networks that something was taken from
+MOST_LOOKS = 8  #: at networks that something was taken from
 REPLACING_MINUTES = 10.0  #: of a budget in which layers can be taught one by one before the network is
 REPLACING_SHARE = 0.15  #: of the budget, for the first time that layers are timed and taught
 AS_FAST = 0.9  #: times the fastest of several ways, for one that can be preferred to it
