@@ -10,6 +10,7 @@ kernels read and write it.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from math import prod
 
 import onnx
@@ -120,7 +121,16 @@ def without_large_weights(model: ModelProto) -> ModelProto:
         elif tensor.name not in known:
             weight = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
             light.graph.input.append(weight)
+    _open_negative_dimensions(light.graph)
     return light
+
+
+def _open_negative_dimensions(graph: GraphProto) -> None:
+    """Paddle writes -1 where a dimension may vary; it is no size."""
+    for value in chain(graph.input, graph.output, graph.value_info):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_value < 0:
+                dimension.Clear()
 
 
 def _fix_dimensions(graph: GraphProto, batch: int, sizes: Sizes) -> None:

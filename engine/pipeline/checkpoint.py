@@ -5,8 +5,10 @@ was announced. An older one goes once the newer one is there.
 """
 
 import shutil
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from engine import beside
@@ -59,5 +61,15 @@ def _fill(folder: Path, report: Report, trials: Trials) -> None:
         candidate = trials.candidates[name]
         beside.publish(candidate.path, folder / CANDIDATES / f"{name}.onnx", candidate.sha256)
     (folder / REPORT_JSON).write_text(report.model_dump_json(indent=1), encoding="utf-8")
-    (folder / REPORT_HTML).write_text(render_html(report), encoding="utf-8", errors="replace")
-    (folder / REPORT_TEXT).write_text(render_text(report), encoding="utf-8", errors="replace")
+    text = render_text(report)
+    (folder / REPORT_HTML).write_text(_page(report, text), encoding="utf-8", errors="replace")
+    (folder / REPORT_TEXT).write_text(text, encoding="utf-8", errors="replace")
+
+
+def _page(report: Report, text: str) -> str:
+    """The page, or the words alone: a picture that breaks must not cost hours of work."""
+    try:
+        return render_html(report)
+    except Exception:  # noqa: BLE001 - whatever breaks in a picture
+        traceback.print_exc()
+        return f"<!doctype html><meta charset=utf-8><title>Strop</title><pre>{escape(text)}</pre>"

@@ -164,7 +164,8 @@ def roofline(report: Report) -> Drawing | None:
 
 
 def _is_drawn(one: OperatorTime) -> bool:
-    return bool(one.macs and one.bytes_moved and one.gflops) and one.time_share >= LEAST_SHARE
+    counted = all(figure is not None and figure > 0 for figure in (one.macs, one.bytes_moved, one.gflops))
+    return counted and one.time_share >= LEAST_SHARE
 
 
 def _place(one: OperatorTime) -> tuple[float, float]:

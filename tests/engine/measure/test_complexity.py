@@ -161,6 +161,12 @@ def test_a_dimension_that_is_called_the_batch_is_the_batch_wherever_it_stands() 
     assert count(recurrent, sizes={"x": (20, 3, 10)}).macs == 20 * 3 * 64 * 26
 
 
+def test_a_dimension_of_minus_one_is_open() -> None:
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    made_by_paddle = model(graph([node], {"x": [-1, 4]}, {"y": [-1, 5]}, [weight("w", 4, 5)]))
+    assert count(made_by_paddle, sizes={"x": (3, 4)}).macs == 3 * 4 * 5
+
+
 def test_a_function_of_the_model_counts_where_it_is_called() -> None:
     body = helper.make_function(
         "local",

@@ -53,6 +53,18 @@ def test_layers_lie_at_what_they_reach_and_under_the_roofs() -> None:
     assert memory.end[1] == pytest.approx(int8.end[1], abs=0.1)  # the slope ends where arithmetic is the limit
 
 
+def test_a_layer_whose_work_is_not_known_is_left_out() -> None:
+    report = improved()
+    assert report.profile_before and report.profile_after
+    first, *others = report.profile_before.operators
+    odd = first.model_copy(update={"macs": -16, "gflops": -0.1, "bytes_moved": -8, "time_share": 0.5})
+    profile = report.profile_before.model_copy(update={"operators": [odd, *others]})
+    drawing = roofline(report.model_copy(update={"profile_before": profile}))
+    whole = roofline(report)
+    assert drawing is not None and whole is not None
+    assert len(drawing.dots) <= len(whole.dots)
+
+
 def test_without_the_roofs_of_the_machine_there_is_no_roofline() -> None:
     report = improved()
     unknown = report.environment.machine.model_copy(update={"bandwidth_gb_s": None})
