@@ -87,7 +87,7 @@ def test_the_runtime_computes_what_the_twin_has_learned(step: QuantizeStatic, tm
 def test_a_twin_whose_scales_learn_begins_as_the_graph_it_was_made_of(step: QuantizeStatic, tmp_path: Path) -> None:
     stored = load(quantized(step, tmp_path))
     twin = Twin(stored, learn_scales=True)
-    assert np.allclose(computed(Twin(stored).model), computed(twin.model), atol=1e-3)
+    assert noise_db(computed(Twin(stored).model), computed(twin.model)) < -50  # a value half way may fall either way
     assert twin.rounded(twin.model) == stored
 
 
