@@ -53,7 +53,7 @@ USUALLY_LEFT = 0.1  #: of a loss, after the network has learned
 HOPELESS = 2.0  #: times the limit, of the loss that is foreseen
 PAYS = 1.05  #: times as fast, of a format that is worth its noise
 OVERHEAD_SECONDS = 10.0  #: beside a training, of a step whose cost is not known yet
-ENOUGH_LOOKS = "more looks would hardly pay"
+ENOUGH_LOOKS, SPENT = "more looks would hardly pay", "the budget was nearly spent"
 
 
 def shares(budget_minutes: float) -> list[float]:
@@ -170,13 +170,15 @@ class _Bisection:
             yield plan
             smaller = self.pipeline.came_of(plan)
             if smaller is None:
-                self.stopped = "the budget was nearly spent"
+                self.stopped = SPENT
                 return
             if is_smaller(smaller):
                 found[way] = smaller
                 yield [*plan, *self.tail]
         if not found:
-            self.stopped = "no channel could leave, and no layer could be replaced"
+            self.stopped = (
+                SPENT if self.pipeline.out_of_time else "no channel could leave, and no layer could be replaced"
+            )
             return
         gains = {way: self.trials.gained(self._quantized(way(share))) for way in found}
         best = self._best_way(found, gains)
@@ -214,12 +216,12 @@ class _Bisection:
     def _teach(self, share: float, smaller: Candidate, minutes: float) -> Iterator[Plan]:
         plan = self._plan(share, minutes, self.tail)
         if self.pipeline.came_of(plan) is None and not self._can_afford([Distill(minutes=minutes), *self.tail]):
-            self.stopped = "the budget was nearly spent"
+            self.stopped = SPENT
             return
         yield plan
         after, end = self.pipeline.came_of(plan[: len(plan) - len(self.tail)]), self.pipeline.came_of(plan)
         if after is None or end is None:
-            self.stopped = "the budget was nearly spent"
+            self.stopped = SPENT
             return
         self.taught += 1
         self.left = min(_lost(after) / max(_lost(smaller), 1e-6), 1.0)

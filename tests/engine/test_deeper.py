@@ -36,6 +36,7 @@ class Workshop:
     costs: dict[type[Step], float] = field(default_factory=dict)
     calibration: Sequence[int] = field(default_factory=lambda: _Samples(2000))
     left_seconds: float = 1000.0
+    out_of_time: bool = False
     harm: float = 8.0
     harm_of_replacing: float = 20.0
     gain_of_8_bits: tuple[float, float] = (1.0, 1.0)  #: of dense layers, and of those that took their place
