@@ -150,7 +150,8 @@ class Memory:
         kept = {row.trial.id: row.trial.sha256 for row in table.candidates if row.trial.id in table.files}
         torn = {name for name, digest in kept.items() if not _is_whole(self.folder / FILE.format(name), digest)}
         plans = {tuple(one.steps): one.candidate for one in table.taken}
-        needed = {plans[plan] for plan in plans if plan not in ends(plans) or isinstance(plan[-1], TAKING)}
+        last = ends(plans)
+        needed = {plans[plan] for plan in plans if plan not in last or isinstance(plan[-1], TAKING)}
         undone = {name for one in table.cut_short for name in one.trials}
         return {*undone, *torn, *(needed - kept.keys())} - {ORIGINAL}
 
