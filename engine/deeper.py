@@ -1,27 +1,29 @@
-"""Plans that go deeper than another format: some of the network is taken away, and what is left learns.
+"""Plans that go deeper than another format: some of the network is taken away, the rest learns, and so on.
 
     take      channels, or put cheaper layers in the place of others, or one after the other, so that a share of the
               original's run time is left (channels for a share of the weights, where size or memory counts)
     look      what each way costs before anything is taught, and what it gains in the format that was the fastest one on
               the whole network, if any paid: a layer that is fast in float may gain little from 8 bits. The way that
-              gains most goes on, of several the one that loses least; where no training is likely to mend it, none is
-              begun, and where it keeps the limit as it is, none is needed
-    teach     by the original, for a share of the budget
+              gains most for what it loses goes on; where no training is likely to mend it, none is begun
+    teach     by the original, for a share of the budget that grows with each training; again, as long as that
+              brings it nearer to the limit
     quantize  in that format
 
-How much to take is found by bisection: more after a network that kept the limit, less after one that did not. The last
-training is a longer one, of the network that missed the limit by least. All times are shares of the budget and not of
+A network that kept the limit is what the next one is taken from: what it has learned is not lost, and small steps lose
+less than one large one. How much to take is found by bisection, between what kept the limit and what did not. It goes
+on until the budget is spent, or networks in between would hardly differ. All times are shares of the budget and not of
 what is left of it, so that another attempt at the job asks for the same steps and finds them done. A job with another
 budget begins where an earlier one on the same model and data has ended.
 """
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from engine import words
 from engine.pipeline.material import FEWEST_TO_TEACH
-from engine.pipeline.plan import FORMATS, TAKING, Pipeline, ends
+from engine.pipeline.plan import FORMATS, TAKING, Pipeline
 from engine.pipeline.trials import Candidate, Trials
 from engine.recipe import (
     Distill,
@@ -36,36 +38,44 @@ from engine.recipe import (
 )
 
 Plan = Sequence[Step]
-Way = Callable[[float], Plan]  #: steps that leave a share of the network
+Missed = tuple[float, Plan]  #: loss after learning, and what was taught
+Way = Callable[[float, float], Plan]  #: steps that leave a share of the network, on one that has so much left
 
-LEAST_MINUTES = 0.5  #: of a training
-TRAINING_SHARES, LONGER_SHARE = (0.15, 0.15, 0.15), 0.25  #: of the budget, for one training each
-MOST_LOOKS = 8  #: at networks that something was taken from
+LEAST_MINUTES, LEAST_BUDGET = 0.5, 2.0  #: minutes of a training, and of a budget that has time for one
+TRAINING_SHARES = (0.05, 0.075, 0.11, 0.17, 0.25)  #: of the budget, for one training each; later ones are like the last
 REPLACING_MINUTES = 10.0  #: of a budget in which layers can be taught one by one before the network is
 REPLACING_SHARE = 0.15  #: of the budget, for the first time that layers are timed and taught
-AS_FAST = 0.9  #: times the fastest of several ways, for one that can be preferred to it
 WORSE = 2.0  #: times the loss of the best way, for one that is not tried again
 FAR_BEHIND = 0.75  #: times the gain of the best way, for one that is not tried again
+STEEPNESS = 4.0  #: losses were seen to grow by about this power of the logarithm of what is gained
 FIRST_SHARES = ((0.02, 0.35), (0.01, 0.45), (0.005, 0.55), (0.0, 0.7))  #: limit on the loss → share that may be left
 BOLDER = 0.6  #: times the share that was enough, where none was too little yet
 AS_GOOD_AS_FOUND = 0.88  #: shares nearer to each other than this are not told apart
-USUALLY_LEFT = 0.1  #: of a loss, after the network has learned
-HOPELESS = 2.0  #: times the limit, of the loss that is foreseen
+USUALLY_LEFT, FLATNESS = 0.4, 0.45  #: in units of the limit, after = left · before ** flatness was seen of trainings
+NEAR = 2.0  #: times the limit, of a loss after one training that another one may mend
+NEARER = 0.5  #: of what is lost beyond the limit, that the training before must have mended
 PAYS = 1.05  #: times as fast, of a format that is worth its noise
 OVERHEAD_SECONDS = 10.0  #: beside a training, of a step whose cost is not known yet
-ENOUGH_LOOKS, SPENT = "more looks would hardly pay", "the budget was nearly spent"
+SPENT = "the budget was nearly spent"
+HARDLY_DIFFER = "networks of a size in between would hardly differ"
+NOTHING_TO_TAKE = "no channel could leave, and no layer could be replaced"
 
 
-def shares(budget_minutes: float) -> list[float]:
-    """Minutes of each training that the budget is meant for, the longer one last; none where it is too small."""
-    each = [round(share * budget_minutes, 2) for share in TRAINING_SHARES]
-    return [minutes for minutes in [*each, round(LONGER_SHARE * budget_minutes, 2)] if minutes >= LEAST_MINUTES]
+def minutes_to_teach(budget_minutes: float) -> list[float]:
+    """Of the trainings that the budget is meant for, in turn; none where it is too small for one."""
+    if budget_minutes < LEAST_BUDGET:
+        return []
+    return [max(round(share * budget_minutes, 2), LEAST_MINUTES) for share in TRAINING_SHARES]
 
 
 def may_train(recipe: Recipe) -> bool:
     """Whether a goal could lead to a training at all, before anything is known of the model."""
     limited = recipe.goal is not None and recipe.limits.accuracy_drop is not None
-    return limited and bool(shares(recipe.budget.minutes)) and importlib.util.find_spec("torch") is not None
+    return (
+        limited
+        and minutes_to_teach(recipe.budget.minutes) is not None
+        and importlib.util.find_spec("torch") is not None
+    )
 
 
 def reason_against(recipe: Recipe, pipeline: Pipeline) -> str | None:
@@ -74,9 +84,8 @@ def reason_against(recipe: Recipe, pipeline: Pipeline) -> str | None:
         return "Nothing was taken from the network, since no limit says what may be lost: set limits.accuracy_drop."
     if importlib.util.find_spec("torch") is None:
         return "No smaller network was taught, since torch is not installed: pip install 'strop[train]'."
-    if not shares(recipe.budget.minutes):
-        least = LEAST_MINUTES / LONGER_SHARE
-        return f"No smaller network was taught, which takes a budget of more than {least:g} minutes."
+    if not minutes_to_teach(recipe.budget.minutes):
+        return f"No smaller network was taught, which takes a budget of {LEAST_BUDGET:g} minutes or more."
     samples = 0 if pipeline.calibration.synthetic else len(pipeline.calibration)
     if samples < FEWEST_TO_TEACH:
         return f"No smaller network was taught, which takes {FEWEST_TO_TEACH} samples to learn from, not {samples}."
@@ -89,115 +98,126 @@ def plans(recipe: Recipe, trials: Trials, pipeline: Pipeline) -> Iterator[Plan]:
     if reason is not None:
         trials.notes.append(reason)
         return
-    search = _Bisection(recipe, trials, pipeline)
+    search = _Shrinking(recipe, trials, pipeline)
     yield from search.plans()
     trials.notes.append(search.story())
 
 
 @dataclass
-class _Bisection:
+class _Shrinking:
     recipe: Recipe
     trials: Trials
     pipeline: Pipeline
-    enough: float = 1.0  #: the smallest share that kept the limit
-    too_little: float = 0.0  #: the largest one that did not
-    kept: float = 1.0  #: the smallest share of a network that was taught and kept the limit
+    base: Plan = (SimplifyGraph(),)  #: what is taken from: the smallest network that was taught and kept the limit
+    enough: float = 1.0  #: the smallest share that needs no closer look
+    too_little: float = 0.0  #: the largest one that does not, of what is left of this base
+    failed: float = 0.0  #: the largest share that missed the limit though it was taught
     looks: int = 0
     taught: int = 0
-    missed: list[tuple[float, float]] = field(default_factory=list)  #: loss after learning, and the share
-    left: float = USUALLY_LEFT  #: of a loss, after the last training
+    missed: list[Missed] = field(default_factory=list)
+    left: float = USUALLY_LEFT  #: of a loss, as the last training showed
     stopped: str = ""
-    tail: list[Step] = field(default_factory=list)  #: the format that pays
+    tail: list[Step] = field(init=False)  #: the format that pays
     ways: list[Way] = field(init=False)  #: that are still worth a look
-    taken: dict[float, Plan] = field(default_factory=dict)  #: the best way for each share
 
     def __post_init__(self) -> None:
+        format_step = best_format(self.trials)
+        self.tail = [] if format_step is None else [format_step]
         self.ways = ways(self.recipe, self.trials.minimize)
         self._remember()
 
     def _remember(self) -> None:
-        """What jobs with other budgets found: what kept the limit is enough; what did not may, taught for longer."""
-        minutes = shares(self.recipe.budget.minutes)
-        for plan, end in ends(self.pipeline.taken).items():
-            taught = next((step.minutes for step in plan if isinstance(step, Distill)), None)
-            if taught is None or taught in minutes:
+        """What jobs with other budgets found: the best that kept the limit is gone on with, the others may be."""
+        own = set(self._minutes)
+        for plan, came in self.pipeline.taken.items():
+            minutes = {step.minutes for step in plan if isinstance(step, Distill)}
+            if not isinstance(plan[-1], Distill) or own & minutes or not self.trials.has_file(came):
                 continue
-            if self.trials.excess(end) is None:
-                self.enough = self.kept = min(self.enough, share_of(plan))
-            elif taught >= min(minutes):
-                self.too_little = max(self.too_little, share_of(plan))
+            end = self.pipeline.came_of([*plan, *self.tail]) or came
+            if self.trials.excess(end) is not None:
+                self.missed.append((_lost(end), plan))
+            elif self._share(came) < self.enough:
+                self._go_on_from(plan, came)
 
     def plans(self) -> Iterator[Plan]:
-        format_step = best_format(self.trials)
-        self.tail = [] if format_step is None else [format_step]
-        *usual, longer = shares(self.recipe.budget.minutes)
-        for minutes in usual:
-            yield from self._one(minutes)
-            if self.stopped:
-                break
-        yield from self._last(longer)
-        self.stopped = self.stopped or "the budget was meant for no more"
-
-    def _one(self, minutes: float) -> Iterator[Plan]:
-        """One training, after as many looks as it takes to find a network that is worth it."""
         while not self.stopped:
             share = self._next_share()
-            if share is None or self.looks >= MOST_LOOKS:
-                self.stopped = "networks of a size in between would hardly differ" if share is None else ENOUGH_LOOKS
-                return
-            yield from self._look(share)
-            smaller = self._smaller(share)
-            if self.stopped or smaller is None:
-                return
-            end = self._quantized(self.taken[share])
-            if self._is_hopeless(smaller):
-                self.too_little = share
-            elif not self._was_taught(share, minutes) and self.trials.gained(end) <= self._best_gain:
-                self.enough = share
-                self.kept = min(self.kept, share if self.trials.excess(end) is None else 1.0)
+            if share is not None:
+                yield from self._one(share)
+            elif near := self._near():
+                self.missed = [one for one in self.missed if one is not near]
+                yield from self._teach(near[1])
             else:
-                yield from self._teach(share, smaller, minutes)
-                return
+                self.stopped = HARDLY_DIFFER
 
-    def _look(self, share: float) -> Iterator[Plan]:
-        """At every way to come to that share."""
+    def _one(self, share: float) -> Iterator[Plan]:
+        """A smaller network, and its training where that is worth it."""
+        plan = yield from self._look(share)
+        smaller = self.pipeline.came_of(plan) if plan else None
+        if plan is None or smaller is None:
+            return
+        if self._is_hopeless(smaller):
+            self.too_little = share
+        elif not self._was_taught(plan) and self._gain(plan) <= self._best_gain:
+            self.enough = min(share, self._share(smaller))
+        else:
+            missed = yield from self._teach(plan)
+            self.missed += [missed] if missed else []
+
+    def _look(self, share: float) -> Generator[Plan, None, Plan | None]:
+        """At every way to come to that share; the best one."""
         self.looks += 1
         found: dict[Way, Candidate] = {}
-        for way in tuple(self.ways):
-            if ReplaceLayers in map(type, way(share)) and not self._can_replace():
+        whole = self.pipeline.came_of(self.base)
+        left = min(self._share(whole), 1.0) if whole and is_smaller(whole) else 1.0
+        plans = {way: [*self.base, *way(share, left)] for way in self.ways}
+        for way, plan in plans.items():
+            replaces = isinstance(plan[len(self.base)], ReplaceLayers)
+            if replaces and self.pipeline.came_of(plan) is None and not self._can_replace():
                 continue
-            plan = [SimplifyGraph(), *way(share)]
             yield plan
             smaller = self.pipeline.came_of(plan)
             if smaller is None:
                 self.stopped = SPENT
-                return
-            if is_smaller(smaller):
+                return None
+            if smaller is not self.pipeline.came_of(self.base):
                 found[way] = smaller
                 yield [*plan, *self.tail]
         if not found:
-            self.stopped = (
-                SPENT if self.pipeline.out_of_time else "no channel could leave, and no layer could be replaced"
-            )
-            return
-        gains = {way: self.trials.gained(self._quantized(way(share))) for way in found}
+            self.too_little = share
+            if self.pipeline.out_of_time or self.enough == 1:
+                self.stopped = SPENT if self.pipeline.out_of_time else NOTHING_TO_TAKE
+            return None
+        gains = {way: self._gain(plans[way]) for way in found}
         best = self._best_way(found, gains)
-        self.taken[share] = best(share)
         most, least = WORSE * max(_lost(found[best]), self._limit), FAR_BEHIND * gains[best]
         self.ways = [way for way in self.ways if way in found and _lost(found[way]) <= most and gains[way] >= least]
+        return plans[best]
 
     def _best_way(self, found: Mapping[Way, Candidate], gains: Mapping[Way, float]) -> Way:
-        """The one that loses least, of those that gain about as much as the best one that training may mend."""
-        may_do = [way for way in found if not self._is_hopeless(found[way])] or list(found)
-        most = max(gains[way] for way in may_do)
-        return min((way for way in may_do if gains[way] >= AS_FAST * most), key=lambda way: _lost(found[way]))
+        """The one that gains most for what it loses, of those that training may mend.
 
-    def _quantized(self, way: Plan) -> Candidate:
-        """The fastest that a way came to, in the format or in float, before anything is taught.
+        What is lost grows steeply with what is gained, so that ways of which one loses less and one gains more are
+        compared at what they would lose for the same gain.
+        """
+        may_do = [way for way in found if not self._is_hopeless(found[way])] or list(found)
+        before = self._gain(self.base)
+
+        def worth(way: Way) -> float:
+            lost = max(_lost(found[way]), self._limit / 4)
+            return math.log(max(gains[way] / before, 1.0)) / lost ** (1 / STEEPNESS)
+
+        return max(may_do, key=worth)
+
+    def _gain(self, plan: Plan) -> float:
+        return self.trials.gained(self._quantized(plan))
+
+    def _quantized(self, plan: Plan) -> Candidate:
+        """The fastest that a plan came to, in the format or in float, before anything more is taught.
 
         What it loses does not choose here: that is what the training is for.
         """
-        smaller = self.pipeline.came_of([SimplifyGraph(), *way])
+        smaller = self.pipeline.came_of(plan)
         assert smaller is not None, "it was looked at"
         made = [one for one in self.trials.candidates.values() if self._is_in_the_format(one, smaller)]
         return max([smaller, *made], key=self.trials.gained)
@@ -210,39 +230,62 @@ class _Bisection:
         known = self.pipeline.costs.get(ReplaceLayers)
         return self.pipeline.clock.allows(known or REPLACING_SHARE * 60 * self.recipe.budget.minutes)
 
-    def _smaller(self, share: float) -> Candidate | None:
-        return self.pipeline.came_of([SimplifyGraph(), *self.taken[share]]) if share in self.taken else None
+    def _teach(self, plan: Plan) -> Generator[Plan, None, Missed | None]:
+        """Once, and again as long as it comes nearer to the limit; what came of that where it never kept it."""
+        untaught = self.pipeline.came_of(plan)
+        assert untaught is not None, "it was looked at"
+        before, is_nearer, is_first = _lost(untaught), True, not isinstance(plan[-1], Distill)
+        while is_nearer:
+            taught = self._taught(plan)
+            if taught is None:
+                self.stopped = SPENT
+                return None
+            yield [*taught, *self.tail]
+            after, end = self.pipeline.came_of(taught), self.pipeline.came_of([*taught, *self.tail])
+            if after is None or end is None:
+                self.stopped = SPENT
+                return None
+            self.taught += 1
+            if is_first:
+                self._learn(untaught, after)
+            if self.trials.excess(end) is None:
+                self._go_on_from(taught, after)
+                return None
+            is_nearer = self._comes_nearer(before, _lost(end))
+            plan, before, is_first = taught, _lost(end), False
+            self.failed = self.too_little = max(self.failed, self._share(after))
+        return before, plan
 
-    def _teach(self, share: float, smaller: Candidate, minutes: float) -> Iterator[Plan]:
-        plan = self._plan(share, minutes, self.tail)
-        if self.pipeline.came_of(plan) is None and not self._can_afford([Distill(minutes=minutes), *self.tail]):
-            self.stopped = SPENT
-            return
-        yield plan
-        after, end = self.pipeline.came_of(plan[: len(plan) - len(self.tail)]), self.pipeline.came_of(plan)
-        if after is None or end is None:
-            self.stopped = SPENT
-            return
-        self.taught += 1
-        self.left = min(_lost(after) / max(_lost(smaller), 1e-6), 1.0)
-        if self.trials.excess(end) is None:
-            self.enough, self.kept = min(self.enough, share), min(self.kept, share)
-        else:
-            self.too_little = max(self.too_little, share)
-            self.missed.append((_lost(end), share))
+    def _learn(self, before: Candidate, after: Candidate) -> None:
+        """What a first training is worth on this network."""
+        self.left = max(self._in_limits(after) / max(self._in_limits(before), 1.0) ** FLATNESS, USUALLY_LEFT)
 
-    def _last(self, minutes: float) -> Iterator[Plan]:
-        """A longer training: of what missed the limit by least, if that may mend it; else of a new one."""
-        near = [(lost, share) for lost, share in self.missed if lost <= HOPELESS * self._limit and share < self.enough]
-        if not near:
-            yield from self._one(minutes)
-            return
-        share = min(near)[1]
-        smaller = self._smaller(share)
-        if smaller is not None:
-            yield from self._teach(share, smaller, minutes)
+    def _taught(self, plan: Plan) -> Plan | None:
+        """The plan with one more training: the one that was made, else the longest of its turn that can be paid."""
+        turn = min(self.taught, len(self._minutes) - 1)
+        longest_first = [[*plan, Distill(minutes=minutes)] for minutes in self._minutes[turn::-1]]
+        known = (one for one in longest_first if self.pipeline.came_of([*one, *self.tail]))
+        payable = (one for one in longest_first if self._can_afford([one[-1], *self.tail]))
+        return next(known, None) or next(payable, None)
+
+    def _go_on_from(self, taught: Plan, came: Candidate) -> None:
+        """What was too little when more had to be taken at once, may do from here."""
+        self.base, self.enough = taught, min(self._share(came), self.enough)
+        self.too_little = self.failed
+
+    def _comes_nearer(self, before: float, after: float) -> bool:
+        return after <= NEAR * self._limit and before - after >= NEARER * (after - self._limit)
+
+    def _near(self) -> Missed | None:
+        """What missed the limit by least, of what gains more than anything that kept it."""
+        near = [one for one in self.missed if one[0] <= NEAR * self._limit and self._gain(one[1]) > self._best_gain]
+        return min(near, key=lambda one: one[0], default=None)
 
     # ── how much ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _minutes(self) -> list[float]:
+        return minutes_to_teach(self.recipe.budget.minutes)
 
     def _next_share(self) -> float | None:
         """Of the run time, or of the weights, that may be left; None where that is known well enough."""
@@ -254,12 +297,16 @@ class _Bisection:
         between = math.sqrt(self.enough * self.too_little) if self.too_little else BOLDER * self.enough
         return round(between, 3)
 
-    def _plan(self, share: float, minutes: float, tail: Plan) -> list[Step]:
-        return [SimplifyGraph(), *self.taken[share], Distill(minutes=minutes), *tail]
+    def _share(self, smaller: Candidate) -> float:
+        """What is left of the original's run time, or of its weights, as measured."""
+        if self.trials.minimize is Minimize.LATENCY:
+            speedup = smaller.comparison.speedup
+            return 1 / speedup.value if speedup else 1.0
+        return smaller.figures.parameters / max(self.trials.original.figures.parameters, 1)
 
-    def _was_taught(self, share: float, minutes: float) -> bool:
+    def _was_taught(self, plan: Plan) -> bool:
         """By another attempt at the job, when the best of all was not as good yet."""
-        return self.pipeline.came_of(self._plan(share, minutes, [])) is not None
+        return any(self.pipeline.came_of([*plan, Distill(minutes=minutes)]) for minutes in self._minutes)
 
     # ── is it worth it ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -272,7 +319,11 @@ class _Bisection:
         return max((self.trials.gained(one) for one in self.trials.ranked()[:1]), default=1.0)
 
     def _is_hopeless(self, smaller: Candidate) -> bool:
-        return self.left * _lost(smaller) > HOPELESS * self._limit
+        return self.left * self._in_limits(smaller) ** FLATNESS > NEAR
+
+    def _in_limits(self, candidate: Candidate) -> float:
+        """What is lost, as a multiple of the limit."""
+        return _lost(candidate) / self._limit
 
     def _can_afford(self, steps: Plan) -> bool:
         """By what such steps have cost so far."""
@@ -285,11 +336,13 @@ class _Bisection:
         return self.pipeline.clock.allows(seconds)
 
     def story(self) -> str:
-        tried = f"Of {self.looks} smaller network{'s' * (self.looks != 1)} {self.taught or 'none'} "
-        kept = f"; {self.kept:.0%} of the {self._whose} was enough to keep the limit" if self.kept < 1 else ""
+        looked = f"{self.looks} smaller network{'s' * (self.looks != 1)} {'was' if self.looks == 1 else 'were'} tried"
+        taught = f"{self.taught} training{'s' * (self.taught != 1)}" if self.taught else "none was taught"
+        base = self.pipeline.came_of(self.base)
+        is_kept = base is not None and is_smaller(base)
+        kept = f"; {self._share(base):.0%} of the {self._whose} was enough to keep the limit" if is_kept else ""
         short = f"; {self.too_little:.0%} was too little" if self.too_little else ""
-        was = "was" if self.taught <= 1 else "were"
-        return f"{tried}{was} taught{kept}{short}. The search ended there, since {self.stopped}."
+        return f"{words.sentence(f'{looked}, {taught}{kept}{short}')} The search ended there, since {self.stopped}."
 
     @property
     def _whose(self) -> str:
@@ -303,35 +356,21 @@ def ways(recipe: Recipe, minimize: Minimize) -> list[Way]:
     return [_narrower, _cheaper, _both] if recipe.budget.minutes >= REPLACING_MINUTES else [_narrower]
 
 
-def _fewer_weights(share: float) -> Plan:
-    return [PruneChannels(ratio=round(1 - math.sqrt(share), 3))]
+def _fewer_weights(share: float, left: float) -> Plan:
+    return [PruneChannels(ratio=round(1 - math.sqrt(share / left), 3))]
 
 
-def _narrower(share: float) -> Plan:
-    return [PruneChannels(time_share=share)]
+def _narrower(share: float, _left: float) -> Plan:
+    return [PruneChannels(time_share=share)]  # of the original's time
 
 
-def _cheaper(share: float) -> Plan:
-    return [ReplaceLayers(time_share=share)]
+def _cheaper(share: float, left: float) -> Plan:
+    return [ReplaceLayers(time_share=round(share / left, 3))]
 
 
-def _both(share: float) -> Plan:
-    half_way = round(math.sqrt(share), 3)
-    return [ReplaceLayers(time_share=half_way), PruneChannels(time_share=share)]  # which is one of the original's time
-
-
-def share_of(plan: Plan) -> float:
-    """What a plan leaves of the run time, or of the weights, by its own words."""
-    left = [_left_by(step) for step in plan]
-    return min(left, default=1.0)
-
-
-def _left_by(step: Step) -> float:
-    if isinstance(step, ReplaceLayers):
-        return step.time_share
-    if isinstance(step, PruneChannels):
-        return step.time_share or (1 - step.ratio) ** 2
-    return 1.0
+def _both(share: float, left: float) -> Plan:
+    half_way = round(math.sqrt(share / left), 3)
+    return [ReplaceLayers(time_share=half_way), PruneChannels(time_share=share)]
 
 
 def best_format(trials: Trials) -> Step | None:

@@ -65,7 +65,7 @@ def outline(recipe: Recipe, pipeline: Pipeline | None = None) -> list[Step]:
     smaller = _smaller(recipe.goal.minimize)
     cheap = [SimplifyGraph(), QuantizeStatic(), QuantizeDynamic(), QuantizeStatic(mixed=False), *smaller]
     learning = pipeline is not None and deeper.reason_against(recipe, pipeline) is None
-    trainings = deeper.shares(recipe.budget.minutes) if learning else []
+    trainings = deeper.minutes_to_teach(recipe.budget.minutes) if learning else []
     learned = [(PruneChannels(), Distill(minutes=minutes), QuantizeStatic()) for minutes in trainings]
     return [*cheap, *(step for plan in learned for step in plan)]
 

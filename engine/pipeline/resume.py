@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -24,7 +24,7 @@ from engine import beside
 from engine.digest import sha256
 from engine.pipeline.plan import TAKING, Pipeline, ends
 from engine.pipeline.trials import Candidate
-from engine.recipe import Recipe, Step
+from engine.recipe import Learning, Recipe, Step
 from engine.report import Machine, Trial, TrialState
 
 TABLE, FILE, FORMAT = "trials.json", "trial-{}.onnx", 2
@@ -182,16 +182,21 @@ def _link(path: Path, target: Path) -> None:
 def _needed(pipeline: Pipeline) -> list[str]:
     """Ids of candidates whose files are needed to go on: the best one, the last one, what plans build on, the rest.
 
-    The beginnings of plans come before their ends, and what may still be taught before what is quantized.
+    The beginnings of plans come before their ends, what was taught before the rest, since it took longest to make, and
+    what may still be taught before what is quantized.
     """
     trials, taken = pipeline.trials, pipeline.taken
     last = ends(taken)
-    begun = sorted((plan for plan in taken if plan not in last), key=len)
+    begun = sorted((plan for plan in taken if plan not in last), key=lambda plan: (not _is_taught(plan), len(plan)))
     to_teach = [plan for plan in last if isinstance(plan[-1], TAKING)]
     bases = [taken[steps].id for steps in [*list(taken)[-1:], *begun, *to_teach]]
     wanted = [trials.chosen, *bases, *(one.id for one in trials.ranked())]
     named = [name for name in dict.fromkeys(wanted) if name in trials.candidates]
     return [name for name in named if trials.candidates[name].path.exists()][:MOST_FILES]
+
+
+def _is_taught(plan: Sequence[Step]) -> bool:
+    return isinstance(plan[-1], Learning)
 
 
 def _candidate(row: Row, path: Path) -> Candidate:

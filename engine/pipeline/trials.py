@@ -132,6 +132,10 @@ class Trials:
 
     # ── choosing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def has_file(self, candidate: Candidate) -> bool:
+        """Whether it can be chosen or built on: of some there are only figures left."""
+        return candidate.id in self.candidates and candidate.id not in self.gone
+
     def tried(self, steps: Sequence[Step]) -> bool:
         rows = [
             *(candidate.steps for candidate in self.candidates.values()),
@@ -200,7 +204,7 @@ class Trials:
     def _provisional(self) -> str | None:
         if not self.recipe.is_optimization:
             return None
-        best = next((one for one in self.ranked() if one.id not in self.gone), None)
+        best = next(filter(self.has_file, self.ranked()), None)
         return best.id if best and goal.holds(self.gain(best), self.minimize) else None
 
     # ── judging ──────────────────────────────────────────────────────────────────────────────────────────────────────
