@@ -43,7 +43,7 @@ Way = Callable[[float, float], Plan]  #: steps that leave a share of the network
 
 LEAST_MINUTES, LEAST_BUDGET = 0.5, 2.0  #: minutes of a training, and of a budget that has time for one
 TRAINING_SHARES = (0.05, 0.075, 0.11, 0.17, 0.25)  #: of the budget, for one training each; later ones are like the last
-REPLACING_MINUTES = 10.0  #: of a budget in which layers can be taught one by one before the network is
+REPLACING_MINUTES = 15.0  #: of a budget in which layers can be taught one by one before the network is
 REPLACING_SHARE = 0.15  #: of the budget, for the first time that layers are timed and taught
 WORSE = 2.0  #: times the loss of the best way, for one that is not tried again
 FAR_BEHIND = 0.75  #: times the gain of the best way, for one that is not tried again

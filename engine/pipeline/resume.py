@@ -28,7 +28,7 @@ from engine.recipe import Learning, Recipe, Step
 from engine.report import Machine, Trial, TrialState
 
 TABLE, FILE, FORMAT = "trials.json", "trial-{}.onnx", 2
-MOST_FILES = 10  #: the folder takes few files, and trainings keep theirs there too
+MOST_FILES = 16  #: the folder takes few files, and trainings keep theirs there too
 ORIGINAL = "original"
 NOT_KEPT = "It was tried before, and its file was not kept."
 
