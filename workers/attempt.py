@@ -71,7 +71,7 @@ def seconds(workplace: Workplace, taken: Claim) -> float:
 
 def _seconds_left(taken: Claim) -> float:
     minutes = JobRequest.model_validate(taken.request).budget.minutes
-    return max(1.0, 60.0 * minutes - taken.running_for_seconds)
+    return max(1.0, 60.0 * minutes - taken.worked_seconds)
 
 
 def _inputs(taken: Claim) -> dict[str, str]:

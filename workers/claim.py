@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from app.database import Database, Job, JobState, Worker
+from app.database import Database, Job, JobEvent, JobState, Worker
 from app.events import HOLDING_A_LEASE, clock, transition
 from engine.protocol import Work
 
@@ -30,7 +30,7 @@ class Claim:
     crashes: int
     request: dict[str, Any]
     file_id: str | None
-    running_for_seconds: float  #: since the first attempt started, which is what a budget counts
+    worked_seconds: float  #: by earlier attempts, which is what a budget counts
 
 
 def claim(database: Database, worker_id: str, queue: str, *, slots: int, lease_seconds: float) -> Claim | None:
@@ -83,6 +83,7 @@ def _room(session: Session, worker_id: str, slots: int) -> list[ColumnElement[bo
 
 def _take(session: Session, job: Job, worker_id: str, lease_seconds: float) -> Claim:
     now, token, attempt = clock(session), uuid.uuid4().hex, job.attempt + 1
+    worked = _worked_seconds(session, job.id, lease_seconds)
     values = {
         "attempt": attempt,
         "lease_owner": worker_id,
@@ -103,5 +104,15 @@ def _take(session: Session, job: Job, worker_id: str, lease_seconds: float) -> C
         crashes=job.crashes,
         request=job.request,
         file_id=job.file_id,
-        running_for_seconds=session.scalars(select(now - Job.started_at).where(Job.id == job.id)).one(),
+        worked_seconds=worked,
     )
+
+
+def _worked_seconds(session: Session, job_id: str, lease_seconds: float) -> float:
+    """By the job's story. A silence longer than a lease was no work: the machine slept, or its worker was lost."""
+    story = select(JobEvent.type, JobEvent.data, JobEvent.at).where(JobEvent.job_id == job_id).order_by(JobEvent.seq)
+    worked, since, runs = 0.0, 0.0, False
+    for kind, data, at in session.execute(story):
+        worked += min(at - since, lease_seconds) if runs else 0.0
+        since, runs = at, data["state"] in HOLDING_A_LEASE if kind == "state" else runs
+    return worked

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import delete, update
 
-from app.database import Job, Worker
+from app.database import Job, JobEvent, Worker
 from app.events import clock
 from tests.workers.bench import add_inspection, add_job, job, register, story, take, taken
 from workers.claim import release
@@ -91,11 +91,27 @@ def test_a_job_that_is_no_longer_ours_cannot_be_given_back(workplace: Workplace)
     assert job(workplace, job_id).lease_token == fresh.token
 
 
-def test_the_time_a_job_has_run_counts_from_its_first_attempt(workplace: Workplace) -> None:
-    job_id = add_job(workplace)
+def test_a_budget_counts_the_time_that_earlier_attempts_worked(workplace: Workplace) -> None:
+    add_job(workplace)
     first = taken(workplace)
+    assert first.worked_seconds == 0
     release(workplace.database, first, reason="crashed", charged=True)
+    left_after(workplace, 5)
+    second = taken(workplace)
+    assert second.worked_seconds == pytest.approx(5, abs=2)
+    release(workplace.database, second, reason="drained", charged=False)
+    assert taken(workplace).worked_seconds == pytest.approx(5, abs=2), "no time between attempts counts"
+
+
+def test_a_silence_longer_than_a_lease_was_no_work(workplace: Workplace) -> None:
+    add_job(workplace)
+    release(workplace.database, taken(workplace), reason="crashed", charged=True)
+    left_after(workplace, 9999)
+    assert taken(workplace).worked_seconds == pytest.approx(workplace.settings.lease_seconds, abs=2)
+
+
+def left_after(workplace: Workplace, seconds: float) -> None:
+    """Move the end of the attempt that crashed."""
+    crashed = JobEvent.data["reason"].as_string() == "crashed"
     with workplace.database.write() as session:
-        session.execute(update(Job).where(Job.id == job_id).values(started_at=Job.started_at - 100))
-    assert first.running_for_seconds == pytest.approx(0, abs=5)
-    assert taken(workplace).running_for_seconds == pytest.approx(100, abs=5)
+        session.execute(update(JobEvent).where(crashed).values(at=JobEvent.at + seconds))
