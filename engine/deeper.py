@@ -82,13 +82,13 @@ def reason_against(recipe: Recipe, pipeline: Pipeline) -> str | None:
     """Why nothing is taken from the network, as a sentence."""
     if recipe.limits.accuracy_drop is None:
         return "Nothing was taken from the network, since no limit says what may be lost: set limits.accuracy_drop."
-    if importlib.util.find_spec("torch") is None:
-        return "No smaller network was taught, since torch is not installed: pip install 'strop[train]'."
     if not minutes_to_teach(recipe.budget.minutes):
         return f"No smaller network was taught, which takes a budget of {LEAST_BUDGET:g} minutes or more."
     samples = 0 if pipeline.calibration.synthetic else len(pipeline.calibration)
     if samples < FEWEST_TO_TEACH:
         return f"No smaller network was taught, which takes {FEWEST_TO_TEACH} samples to learn from, not {samples}."
+    if importlib.util.find_spec("torch") is None:
+        return f"No smaller network was taught, since {words.NO_TORCH}."
     return None
 
 

@@ -9,6 +9,7 @@ NOTHING = "–"
 _MINUS = "−"
 TIMES = {"s", "ms", "µs"}
 LONGEST_NAME = 128
+NO_TORCH = "torch is not installed where the worker runs, which steps that train need: pip install torch"
 
 
 def digits(value: float | None, significant: int = 3) -> str:

@@ -30,7 +30,6 @@ from engine.report import Machine, Trial, TrialState
 TABLE, FILE, FORMAT = "trials.json", "trial-{}.onnx", 2
 MOST_FILES = 16  #: the folder takes few files, and trainings keep theirs there too
 ORIGINAL = "original"
-NOT_KEPT = "It was tried before, and its file was not kept."
 
 
 class Row(BaseModel):
@@ -128,12 +127,10 @@ class Memory:
         known = {name: candidate for name, candidate in known.items() if name not in again}
         for name in set(table.files) & known.keys():  # links of its own: what is let go of here, is still needed there
             _link(self.folder / FILE.format(name), known[name].path)
-        without = [row.trial for row in table.candidates if row.trial.id in known and row.trial.id not in table.files]
-        update = {"state": TrialState.DOMINATED, "reason": NOT_KEPT}
-        rest = [trial for trial in table.rest if trial.id not in again]
         pipeline.trials.restore(
             [candidate for name, candidate in known.items() if name in table.files],
-            [*rest, *(trial.model_copy(update=update) for trial in without)],
+            [trial for trial in table.rest if trial.id not in again],
+            gone=[candidate for name, candidate in known.items() if name not in table.files],
         )
         known[ORIGINAL] = pipeline.trials.original
         undone = [tuple(one.steps) for one in table.cut_short]

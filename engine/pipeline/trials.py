@@ -84,11 +84,12 @@ class Trials:
     def next_id(self) -> str:
         return f"t{max((int(name[1:]) for name in self.ids), default=0) + 1:02d}"
 
-    def restore(self, candidates: Sequence[Candidate], rest: Sequence[Trial]) -> None:
-        """What another attempt at the same job had tried."""
+    def restore(self, candidates: Sequence[Candidate], rest: Sequence[Trial], gone: Sequence[Candidate] = ()) -> None:
+        """What another attempt at the same job had tried; of some there are only figures left."""
         self.candidates |= {candidate.id: candidate for candidate in candidates}
         self.rest |= {trial.id: trial for trial in rest}
         self.chosen = self._provisional()
+        self.rest |= {candidate.id: self._without_file(candidate) for candidate in gone}
         for row in self.rows():
             self.tell(row)
 
@@ -238,6 +239,14 @@ class Trials:
         if chosen and self.gained(candidate) > 1:
             return TrialState.DOMINATED, f"{gained}; {chosen.id} {self._advantage(chosen, candidate)}."
         return TrialState.REJECTED, f"{gained}, which is no improvement that holds."
+
+    def _without_file(self, candidate: Candidate) -> Trial:
+        """What was outside of the limits stays so; the rest was tried for nothing more than its figures."""
+        state, reason = self._state(candidate)
+        if self.excess(candidate) is None and self.gained(candidate) > 1 and state is not TrialState.KEPT:
+            gained = words.gained(self.gain(candidate), self.minimize)
+            state, reason = TrialState.DOMINATED, f"{gained}; it was tried before, and its file was not kept."
+        return candidate.row(state, reason)
 
     def _advantage(self, chosen: Candidate, other: Candidate) -> str:
         if self.gained(chosen) > self.gained(other) * (1 + goal.WITHIN_NOISE):

@@ -15,7 +15,7 @@ def verdict(trials: Trials, noise_floor: Interval | None, *, complete: bool, out
     if chosen:
         headline, reasons = _improved(trials, chosen), _why_better(trials, chosen, noise_floor)
     else:
-        headline, reasons = _nothing(trials, out_of_time=out_of_time), _why_not(trials)
+        headline, reasons = _nothing(trials, complete=complete, out_of_time=out_of_time), _why_not(trials)
     reasons += trials.notes
     if not complete:
         reasons.append("These are quick figures from before the job's end, without the final measurement.")
@@ -87,7 +87,9 @@ def _why_better(trials: Trials, chosen: Candidate, noise_floor: Interval | None)
 # ── there is none ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _nothing(trials: Trials, *, out_of_time: bool) -> str:
+def _nothing(trials: Trials, *, complete: bool, out_of_time: bool) -> str:
+    if not trials.ids and not complete:
+        return "Nothing had been tried yet, so the original is returned."
     if not trials.candidates and out_of_time:
         return "The budget ended before a candidate could be tried, so the original is returned."
     if not trials.candidates:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import onnx
 
+from engine import words
 from engine.differentiable import supported
 from engine.recipe import Learning
 from engine.report import LearningPoint, Training
@@ -22,7 +23,7 @@ L = TypeVar("L", bound=Learning)
 def refusal(model: onnx.ModelProto) -> str | None:
     """Why no gradient can be had of it, as far as a glance can tell, and without importing torch."""
     if importlib.util.find_spec("torch") is None:
-        return "torch is not installed, which steps that train need: pip install 'strop[train]'"
+        return words.NO_TORCH
     return next(iter(supported(model)), None)
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from engine import words
 from engine.graph import inlined, is_standard, load, save
 from engine.measure.complexity import count
 from engine.quantize.calibrate import Calibrator
@@ -48,7 +49,7 @@ def refuse(model: onnx.ModelProto) -> str | None:
     if not any(is_standard(node, *LAYERS) for node in inlined(model).graph.node):
         return "its main graph has no convolution and no matrix product that could be replaced"
     if importlib.util.find_spec("torch") is None:
-        return "torch is not installed, which steps that train need: pip install 'strop[train]'"
+        return words.NO_TORCH
     return None
 
 

@@ -28,7 +28,9 @@ def check_installed() -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise CannotServe(
-            "this is the client alone; the service needs more (" + ", ".join(missing) + "): pip install 'strop[all]'"
+            "this is the client alone; the service needs more ("
+            + ", ".join(missing)
+            + "): pip install '.[all]', in a checkout"
         )
 
 

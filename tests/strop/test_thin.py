@@ -30,7 +30,7 @@ def test_serve_without_the_service_installed_says_what_to_install() -> None:
     code = "sys.meta_path.pop(0)\nfor name in ('celery', 'fastapi'): sys.modules[name] = None\n"
     done = run(code + "sys.argv = ['strop', 'serve']; from strop.cli import main; main()")
     assert done.returncode == 1
-    assert "pip install 'strop[all]'" in done.stderr
+    assert "pip install '.[all]'" in done.stderr
     assert "celery, fastapi" in done.stderr
 
 

@@ -161,6 +161,16 @@ def test_what_only_stood_beside_others_is_a_row_that_cannot_be_chosen(tmp_path: 
     assert again.trials.ids == {one.id for one in MANY}
 
 
+def test_what_was_outside_of_the_limit_is_not_said_to_have_been_beaten(tmp_path: Path) -> None:
+    many = [candidate(f"t{number:02d}", 2 + number / 10, 0.0) for number in range(10, 40)]
+    lossy = candidate("t40", 5.08, 0.021, steps=(QuantizeStatic(samples=7),))
+    again = recalled(tmp_path, shop(tmp_path / "before", *many, lossy, candidate("t41", 1.5)))
+    rows = {row.id: row for row in again.trials.rows()}
+    assert "t40" not in again.trials.candidates and rows["t40"].state == "rejected"
+    assert "2.1 points" in rows["t40"].reason
+    assert "its file was not kept" in rows["t10"].reason and rows["t10"].state == "dominated"
+
+
 def test_a_step_that_was_cut_short_is_taken_again(tmp_path: Path) -> None:
     whole, short = candidate("t01", 2.0, steps=SMALLER[:1]), candidate("t02", 3.0, steps=SMALLER)
     before = shop(tmp_path / "before", whole, short)

@@ -50,3 +50,9 @@ def test_a_search_that_the_budget_ended_says_so() -> None:
     trials, _ = table()
     found = verdict(trials, None, complete=True, out_of_time=True)
     assert "budget ended before a candidate could be tried" in found.headline
+
+
+def test_a_job_that_is_ended_before_anything_was_tried_does_not_say_that_nothing_could_be_done() -> None:
+    trials, _ = table()
+    assert "Nothing had been tried yet" in verdict(trials, None, complete=False, out_of_time=False).headline
+    assert "No step could make" in verdict(trials, None, complete=True, out_of_time=False).headline
