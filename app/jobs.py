@@ -203,7 +203,7 @@ def _find(session: Session, job_id: str) -> Job:
 
 
 def _trials(session: Session, job_id: str) -> list[dict[str, Any]]:
-    """What the latest attempt has tried: a crashed one begins anew."""
+    """What the latest attempt has tried, as it told of it last: a crashed one begins anew."""
     began = (
         select(JobEvent.seq)
         .where(JobEvent.job_id == job_id, JobEvent.type == "state")
@@ -213,7 +213,8 @@ def _trials(session: Session, job_id: str) -> list[dict[str, Any]]:
         .scalar_subquery()
     )
     trials = select(JobEvent.data).where(JobEvent.job_id == job_id, JobEvent.type == "trial", JobEvent.seq > began)
-    return [data["trial"] for data in session.scalars(trials.order_by(JobEvent.seq))]
+    told = (data["trial"] for data in session.scalars(trials.order_by(JobEvent.seq)))
+    return list({trial["id"]: trial for trial in told}.values())
 
 
 def _artifact_names(session: Session, job_ids: Sequence[str]) -> dict[str, frozenset[str]]:

@@ -58,6 +58,7 @@ class Job:
     checkpoints: Checkpoints = field(init=False)
     memory: Memory = field(init=False)
     pending: list[Step] = field(init=False)
+    told: dict[str, Trial] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         bench = self.start.bench
@@ -116,6 +117,9 @@ class Job:
         self._expect_the_end()
         self._stage(Stage(stage="reporting"))
         self.checkpoint()
+        for row in self.trials.rows():
+            if row != self.told.get(row.id):  # a later trial, or the final measurement, has changed what became of it
+                self._tell(row)
 
     def checkpoint(self) -> None:
         """All that is known so far, with the best file so far."""
@@ -160,6 +164,7 @@ class Job:
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _tell(self, trial: Trial) -> None:
+        self.told[trial.id] = trial
         self.here.emit(TrialDone(trial=trial))
 
     def _stage(self, stage: Stage) -> None:

@@ -133,6 +133,15 @@ def test_a_job_shows_the_trials_of_its_latest_attempt(any_service: Service) -> N
     assert ([found["id"] for found in body["trials"]], body["attempt"]) == (["t02"], 2)
 
 
+def test_a_trial_that_is_told_of_again_is_shown_once_as_it_was_told_last(service: Service) -> None:
+    job_id = service.submit()["id"]
+    service.start(job_id)
+    for told in (trial("t01"), trial("t02"), trial("t01") | {"state": "dominated"}):
+        service.tell(job_id, "trial", {"trial": told})
+    trials = service.http.get(f"/v1/jobs/{job_id}").json()["trials"]
+    assert [(found["id"], found["state"]) for found in trials] == [("t01", "dominated"), ("t02", "kept")]
+
+
 def test_numbers_stay_gapless_whoever_writes(any_service: Service) -> None:
     job_id = any_service.submit()["id"]
     any_service.start(job_id)

@@ -88,6 +88,8 @@ def test_what_was_tried_is_not_tried_again(killed: tuple[Path, list[Trial]], tmp
     again = sum(trial.figures is not None for trial in told)
     assert any(reason.startswith(f"{again} trials of an earlier attempt or job") for reason in report.verdict.reasons)
     assert [trial.id for trial in ended.trials][: len(before)] == list(before), "they are told of again"
+    told = {trial.id: trial.state for trial in ended.trials}
+    assert told == {trial.id: trial.state for trial in report.trials}, "what became of each is told in the end"
 
 
 def test_a_file_that_is_torn_is_made_again(killed: tuple[Path, list[Trial]], tmp_path: Path) -> None:
