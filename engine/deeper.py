@@ -18,7 +18,7 @@ budget begins where an earlier one on the same model and data has ended.
 
 import importlib.util
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from engine import words
@@ -29,21 +29,18 @@ from engine.recipe import (
     Distill,
     Learning,
     Minimize,
-    PruneChannels,
     QuantizeStatic,
     Recipe,
     ReplaceLayers,
     SimplifyGraph,
     Step,
 )
+from engine.ways import Plan, Way, ways
 
-Plan = Sequence[Step]
 Missed = tuple[float, Plan]  #: loss after learning, and what was taught
-Way = Callable[[float, float], Plan]  #: steps that leave a share of the network, on one that has so much left
 
 LEAST_MINUTES, LEAST_BUDGET = 0.5, 2.0  #: minutes of a training, and of a budget that has time for one
 TRAINING_SHARES = (0.05, 0.075, 0.11, 0.17, 0.25)  #: of the budget, for one training each; later ones are like the last
-REPLACING_MINUTES = 15.0  #: of a budget in which layers can be taught one by one before the network is
 REPLACING_SHARE = 0.15  #: of the budget, for the first time that layers are timed and taught
 WORSE = 2.0  #: times the loss of the best way, for one that is not tried again
 FAR_BEHIND = 0.75  #: times the gain of the best way, for one that is not tried again
@@ -347,30 +344,6 @@ class _Shrinking:
     @property
     def _whose(self) -> str:
         return "run time" if self.trials.minimize is Minimize.LATENCY else "weights"
-
-
-def ways(recipe: Recipe, minimize: Minimize) -> list[Way]:
-    """To leave a share of the network; another one belongs here."""
-    if minimize is not Minimize.LATENCY:
-        return [_fewer_weights]
-    return [_narrower, _cheaper, _both] if recipe.budget.minutes >= REPLACING_MINUTES else [_narrower]
-
-
-def _fewer_weights(share: float, left: float) -> Plan:
-    return [PruneChannels(ratio=round(1 - math.sqrt(share / left), 3))]
-
-
-def _narrower(share: float, _left: float) -> Plan:
-    return [PruneChannels(time_share=share)]  # of the original's time
-
-
-def _cheaper(share: float, left: float) -> Plan:
-    return [ReplaceLayers(time_share=round(share / left, 3))]
-
-
-def _both(share: float, left: float) -> Plan:
-    half_way = round(math.sqrt(share / left), 3)
-    return [ReplaceLayers(time_share=half_way), PruneChannels(time_share=share)]
 
 
 def best_format(trials: Trials) -> Step | None:

@@ -1,6 +1,6 @@
 """Do these arrays fit this model? Matches them to inputs by name, then checks length, shape, type and values."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,8 @@ def fit_samples(arrays: Arrays, signature: Signature, labels_name: str | None) -
         raise DataRejected("dataset_too_few_samples", detail, "Upload more samples.")
     for tensor, key in matched:
         _check_values(key, columns[tensor.name])
-    return Samples(columns, rows, None if label_key is None else arrays[label_key], per_run)
+    notes = _notes(arrays, matched, label_key)
+    return Samples(columns, rows, None if label_key is None else arrays[label_key], per_run, notes=notes)
 
 
 # ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -70,7 +71,17 @@ def _match(arrays: Arrays, signature: Signature, label_key: str | None) -> list[
     return [(tensor, tensor.name) for tensor in inputs]
 
 
-def _listed(arrays: Arrays) -> str:
+def _notes(arrays: Arrays, matched: list[tuple[TensorInfo, str]], label_key: str | None) -> tuple[str, ...]:
+    renamed = [
+        f"The array {shown(key)} was taken for the input {shown(tensor.name)}, since there is but one of each."
+        for tensor, key in matched
+        if key != tensor.name
+    ]
+    left = [name for name in arrays if name != label_key and name not in {key for _, key in matched}]
+    return (*renamed, f"No input is called {_listed(left)}; it was not read.") if left else tuple(renamed)
+
+
+def _listed(arrays: Collection[str]) -> str:
     names = [shown(name) for name in list(arrays)[:8]]
     return ", ".join(names) + (" and more" if len(arrays) > len(names) else "")
 

@@ -54,6 +54,7 @@ class Samples:
     label_array: np.ndarray | None
     rows_per_run: int | None
     synthetic: bool = False
+    notes: tuple[str, ...] = ()  #: for the user: how arrays were taken where their names left a choice
 
     def __len__(self) -> int:
         return len(self.rows)

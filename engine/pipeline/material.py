@@ -64,20 +64,24 @@ def gather(
     *,
     for_training: bool = False,
     for_search: bool = False,
+    only_to_judge: bool = False,
 ) -> Material:
-    """Raises DataRejected, naming the array and the remedy."""
+    """Where nothing is learned or chosen, one data set judges as a whole. Raises DataRejected with the remedy."""
     if request.calibration is None:
         calibration, evaluation = synthetic_samples(signature, MADE_UP, seed).split(seed)
         return Material(calibration, evaluation, None, "synthetic", [NO_DATA])
     calibration = open_samples(attempt / request.calibration, signature, request.labels, folder / "calibration")
-    if request.evaluation is None:
+    if request.evaluation is None and only_to_judge:
+        evaluation = calibration
+        _check_enough(evaluation, "The data set has", FEWEST_TO_JUDGE)
+    elif request.evaluation is None:
         _check_enough(calibration, "The data set has", FEWEST_TO_SPLIT)
         enough = not for_search or len(calibration) * 2 // 3 >= FEWEST_TO_TEACH
         calibration, evaluation = calibration.split(seed, for_training=for_training and enough)
     else:
         evaluation = open_samples(attempt / request.evaluation, signature, request.labels, folder / "evaluation")
         _check_enough(evaluation, "The data set for evaluation has", FEWEST_TO_JUDGE)
-    calibration, warnings = shuffled(calibration, seed), _thin(calibration, evaluation)
+    calibration, warnings = shuffled(calibration, seed), _warnings(calibration, evaluation)
     if not for_search:
         return Material(calibration, evaluation, None, "uploaded", warnings)
     if len(evaluation) < FEWEST_TO_SEARCH:
@@ -115,8 +119,8 @@ def _check_enough(samples: Samples, subject: str, fewest: int) -> None:
     raise DataRejected("too_few_samples", detail, remedy)
 
 
-def _thin(calibration: Samples, evaluation: Samples) -> list[str]:
-    warnings = []
+def _warnings(calibration: Samples, evaluation: Samples) -> list[str]:
+    warnings = list(dict.fromkeys([*calibration.notes, *evaluation.notes]))
     if len(calibration) < FEW_TO_LEARN:
         warnings.append(
             f"Only {len(calibration)} calibration samples: 8-bit ranges learned from so few may clip what comes later; "

@@ -15,7 +15,7 @@ from engine.measure.machine import describe
 from engine.pipeline.bench import Bench
 from engine.pipeline.material import Material, gather
 from engine.protocol import EngineRequest
-from engine.recipe import Learning, Recipe
+from engine.recipe import Learning, Recipe, UseModel
 from engine.report import Machine, ModelSummary
 from engine.signature import Signature
 from engine.steps.base import Other
@@ -48,6 +48,7 @@ def begin(request: EngineRequest, recipe: Recipe, attempt: Path, lock: HostLock)
         recipe.seed,
         for_training=may_train(recipe) or any(isinstance(step, Learning) for step in recipe.steps or ()),
         for_search=recipe.goal is not None,
+        only_to_judge=recipe.goal is None and all(isinstance(step, UseModel) for step in recipe.steps or ()),
     )
     with lock.measuring():
         machine = describe(recipe.target.threads)

@@ -40,7 +40,14 @@ def test_arrays_are_matched_by_name() -> None:
 
 
 def test_the_only_array_feeds_the_only_input_whatever_its_name() -> None:
-    assert len(fit(IMAGE, x_test=IMAGES, labels=np.arange(10))) == 10
+    samples = fit(IMAGE, x_test=IMAGES, labels=np.arange(10))
+    assert len(samples) == 10
+    assert samples.notes == ("The array “x_test” was taken for the input “image”, since there is but one of each.",)
+
+
+def test_an_array_that_nothing_reads_is_told_of() -> None:
+    assert fit(IMAGE, image=IMAGES, labels=np.arange(10)).notes == ()
+    assert "“weights”" in fit(IMAGE, image=IMAGES, weights=np.ones(10)).notes[0]
 
 
 @pytest.mark.parametrize("name", ["labels", "label", "y", "targets"])

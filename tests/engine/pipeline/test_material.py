@@ -34,6 +34,12 @@ def test_one_set_is_split_by_the_seed_without_overlap(tmp_path: Path) -> None:
     assert again.calibration.rows.tolist() == material.calibration.rows.tolist()
 
 
+def test_where_nothing_is_learned_one_set_judges_as_a_whole(tmp_path: Path) -> None:
+    asked = request(dataset(tmp_path, "all", FEWEST_TO_JUDGE))
+    material = gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=3, only_to_judge=True)
+    assert len(material.evaluation) == FEWEST_TO_JUDGE and material.unseen is None
+
+
 def test_two_sets_are_taken_as_they_are(tmp_path: Path) -> None:
     asked = request(dataset(tmp_path, "learn", 40), dataset(tmp_path, "judge", 120))
     material = gather(asked, tmp_path, tmp_path / "scratch", SIGNATURE, seed=0)
