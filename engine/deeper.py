@@ -250,7 +250,7 @@ class _Shrinking:
                 return None
             is_nearer = self._comes_nearer(before, _lost(end))
             plan, before, is_first = taught, _lost(end), False
-            self.failed = self.too_little = max(self.failed, self._share(after))
+        self.failed = self.too_little = max(self.failed, self._share(untaught))
         return before, plan
 
     def _learn(self, before: Candidate, after: Candidate) -> None:
@@ -268,7 +268,7 @@ class _Shrinking:
     def _go_on_from(self, taught: Plan, came: Candidate) -> None:
         """What was too little when more had to be taken at once, may do from here."""
         self.base, self.enough = taught, min(self._share(came), self.enough)
-        self.too_little = self.failed
+        self.failed = self.too_little = self.failed if self.failed < self.enough else 0.0
 
     def _comes_nearer(self, before: float, after: float) -> bool:
         return after <= NEAR * self._limit and before - after >= NEARER * (after - self._limit)
