@@ -114,7 +114,7 @@ class _Shrinking:
     missed: list[Missed] = field(default_factory=list)
     left: float = USUALLY_LEFT  #: of a loss, as the last training showed
     stopped: str = ""
-    tail: list[Step] = field(init=False)  #: the format that pays
+    tail: list[Step] = field(init=False)  #: the format that was the fastest on the last network
     ways: list[Way] = field(init=False)  #: that are still worth a look
 
     def __post_init__(self) -> None:
@@ -130,7 +130,7 @@ class _Shrinking:
             minutes = {step.minutes for step in plan if isinstance(step, Distill)}
             if not isinstance(plan[-1], Distill) or own & minutes or not self.trials.has_file(came):
                 continue
-            end = self.pipeline.came_of([*plan, *self.tail]) or came
+            end = self.pipeline.came_of([*plan, *self._formats]) or came
             if self.trials.excess(end) is not None:
                 self.missed.append((_lost(end), plan))
             elif self._share(came) < self.enough:
@@ -237,12 +237,13 @@ class _Shrinking:
             if taught is None:
                 self.stopped = SPENT
                 return None
-            yield [*taught, *self.tail]
-            after, end = self.pipeline.came_of(taught), self.pipeline.came_of([*taught, *self.tail])
+            yield [*taught, *self._formats]
+            after, end = self.pipeline.came_of(taught), self.pipeline.came_of([*taught, *self._formats])
             if after is None or end is None:
                 self.stopped = SPENT
                 return None
             self.taught += 1
+            self._take_to(self._quantized(taught))
             if is_first:
                 self._learn(untaught, after)
             if self.trials.excess(end) is None:
@@ -253,6 +254,16 @@ class _Shrinking:
         self.failed = self.too_little = max(self.failed, self._share(untaught))
         return before, plan
 
+    def _take_to(self, fastest: Candidate) -> None:
+        """Networks to come are looked at in its format, if it has one."""
+        if isinstance(fastest.steps[-1], FORMATS):
+            self.tail = [as_format(fastest.steps[-1])]
+
+    @property
+    def _formats(self) -> Plan:
+        """To try on what has learned: of static int8 every one, for which is fastest depends on the widths."""
+        return [QuantizeStatic() if isinstance(step, QuantizeStatic) else step for step in self.tail]
+
     def _learn(self, before: Candidate, after: Candidate) -> None:
         """What a first training is worth on this network."""
         self.left = max(self._in_limits(after) / max(self._in_limits(before), 1.0) ** FLATNESS, USUALLY_LEFT)
@@ -261,8 +272,8 @@ class _Shrinking:
         """The plan with one more training: the one that was made, else the longest of its turn that can be paid."""
         turn = min(self.taught, len(self._minutes) - 1)
         longest_first = [[*plan, Distill(minutes=minutes)] for minutes in self._minutes[turn::-1]]
-        known = (one for one in longest_first if self.pipeline.came_of([*one, *self.tail]))
-        payable = (one for one in longest_first if self._can_afford([one[-1], *self.tail]))
+        known = (one for one in longest_first if self.pipeline.came_of([*one, *self._formats]))
+        payable = (one for one in longest_first if self._can_afford([one[-1], *self._formats]))
         return next(known, None) or next(payable, None)
 
     def _go_on_from(self, taught: Plan, came: Candidate) -> None:
@@ -354,7 +365,11 @@ def best_format(trials: Trials) -> Step | None:
     gained = trials.gained(best) / max(plain, 1.0) if best else 1.0
     if best is None or gained < PAYS:
         return None
-    step = best.steps[-1]
+    return as_format(best.steps[-1])
+
+
+def as_format(step: Step) -> Step:
+    """For other weights."""
     if isinstance(step, QuantizeStatic):
         names = ("activations", "weight_range", "weight_scales", "layout", "samples")
         step = QuantizeStatic.model_validate({name: getattr(step, name) for name in names})

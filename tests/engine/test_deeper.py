@@ -224,6 +224,18 @@ def test_the_format_that_paid_is_taken_on_the_smaller_network() -> None:
     assert step.activations == "unsigned" and step.keep_float == () and step.calibration == "auto"
 
 
+def test_what_has_learned_is_tried_in_every_format_and_what_is_looked_at_in_the_fastest_one() -> None:
+    trials, _ = table(candidate("t01", 1.0, steps=(SimplifyGraph(),)))
+    trials.add(candidate("t02", 2.0, steps=(SimplifyGraph(), QuantizeStatic(activations="signed"))))
+    recipe = Recipe(goal=Goal(), limits=Limits(accuracy_drop=0.01), budget=Budget(minutes=20))
+    shop = Workshop(trials, 0.4, gain_of_8_bits=(2.0, 2.0))
+    plans = list(_carried_out(deeper.plans(recipe, trials, cast("Pipeline", shop)), shop))
+    formats = {
+        (isinstance(plan[-2], Distill), plan[-1].activations) for plan in plans if isinstance(plan[-1], QuantizeStatic)
+    }
+    assert (True, "auto") in formats and (True, "signed") not in formats and (False, "signed") in formats
+
+
 def test_a_format_that_did_not_pay_is_left_out() -> None:
     trials, _ = table(candidate("t01", 1.5, steps=(SimplifyGraph(),)))
     trials.add(candidate("t02", 1.52, steps=(SimplifyGraph(), QuantizeStatic())))
