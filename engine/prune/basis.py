@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.prune.groups import Group
-from engine.prune.moments import Key, Moments
-from engine.prune.walk import Walk
+from engine.prune.moments import Moments
+from engine.prune.walk import Key, Walk
 from engine.quantize.calibrate import Calibrator
 
 

@@ -17,10 +17,10 @@ from onnx import numpy_helper
 
 from engine.prune.channels import Ids
 from engine.prune.groups import Group
-from engine.prune.importance import Scores, contributions
-from engine.prune.moments import Key, Moments, key_of
+from engine.prune.importance import Scores, contributions, met
+from engine.prune.moments import Moments
 from engine.prune.reconstruct import RIDGE, SCARCE
-from engine.prune.walk import Reader, Walk
+from engine.prune.walk import Key, Reader, Walk
 
 MOST_ROUNDS = 32  #: in which a group's channels leave; in large groups several at once
 
@@ -66,11 +66,11 @@ class Reading:
 
 def eliminated(walk: Walk, groups: Sequence[Group], seen: Mapping[Key, Moments], kept: Sequence[int]) -> Scores:
     """Scores of channels: the sooner one leaves, the lower. `kept` says how many of each group stay."""
-    scores = contributions(walk, seen, centred=True)
+    scores, fixed = contributions(walk, seen, centred=True), met(walk)
     for group, count in zip(groups, kept, strict=True):
         readings = list(_readings(walk, group, seen))
         if readings and count < len(group):
-            order = _order(group, readings, len(group) - count)
+            order = _order(group, readings, fixed, len(group) - count)
             scores[group.channels] += len(group)
             scores[order] = np.arange(len(order))
     return scores
@@ -79,20 +79,20 @@ def eliminated(walk: Walk, groups: Sequence[Group], seen: Mapping[Key, Moments],
 def _readings(walk: Walk, group: Group, seen: Mapping[Key, Moments]) -> Iterator[Reading]:
     roots = walk.channels.all_roots()
     for reader in walk.readers:
-        found, ids = seen.get(key_of(reader)), walk.read_by(reader)
+        found, ids = seen.get(reader.key), walk.read_by(reader)
         if found is None or ids is None or reader.groups > 1 or not found.has_pairs:
             continue
         if np.isin(roots[ids], group.channels).any() and np.isfinite(found.second).all():
             yield Reading.of(walk, reader, found, roots[ids])
 
 
-def _order(group: Group, readings: Sequence[Reading], count: int) -> list[int]:
-    """The first channels to leave."""
+def _order(group: Group, readings: Sequence[Reading], fixed: Scores, count: int) -> list[int]:
+    """The first channels to leave; `fixed` is what nobody takes over."""
     order: list[int] = []
     at_once = -(-count // MOST_ROUNDS)
     while len(order) < count:
         gone = set(order)
-        costs = {int(channel): 0.0 for channel in group.channels if int(channel) not in gone}
+        costs = {int(channel): float(fixed[channel]) for channel in group.channels if int(channel) not in gone}
         for reading in readings:
             for channel, cost in zip(reading.channels.tolist(), reading.costs().tolist(), strict=True):
                 if channel in costs:

@@ -2,6 +2,7 @@
 
     magnitude     Σ over weights  |W_c|² / mean |W|²           W_c the slice of a weight that belongs to the channel
     activations   Σ over readers  Var[x_c] |W_c|² / Σ          the share of a layer's output that the channel brings
+                  + its share of the magnitudes, where activations meet each other and no weight reads them
 
 Magnitude needs no data (Li et al. 2017; over all weights of a group as DepGraph, Fang et al. 2023). The other asks what
 a channel brings to the layers that read it: a large weight matters little where the channel hardly changes, and what
@@ -14,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from engine.prune.moments import Key, Moments, key_of
-from engine.prune.walk import FLOATS, Reader, Walk
+from engine.prune.moments import Moments
+from engine.prune.walk import FLOATS, Key, Reader, Walk
 
 FEWEST_ROWS = 1000  #: samples times positions, before what is always zero is taken for dead
 
@@ -40,32 +41,38 @@ def contributions(walk: Walk, seen: Mapping[Key, Moments], *, centred: bool) -> 
     """What channels bring to the outputs of the layers that read them; `centred` where biases take the means."""
     scores, roots = np.zeros(len(walk.channels)), walk.channels.all_roots()
     for reader in walk.readers:
-        found, ids = seen.get(key_of(reader)), walk.read_by(reader)
+        found, ids = seen.get(reader.key), walk.read_by(reader)
         if found is None or ids is None:
             continue
         power = found.power - found.mean**2 if centred else found.power
         brought = np.maximum(power, 0) * weight_norms(walk, reader)
         np.add.at(scores, roots[ids], brought / (brought.sum() or 1))
+    return scores + met(walk)
+
+
+def met(walk: Walk) -> Scores:
+    """What channels count where none but other activations meet them, as by q · k: their share of the magnitudes."""
+    scores, roots = np.zeros(len(walk.channels)), walk.channels.all_roots()
+    found = [roots[ids] for key in walk.mixed if (ids := walk.along(key)) is not None]
+    sizes = magnitudes(walk) if any(ids.any() for ids in found) else scores
+    for ids in found:
+        np.add.at(scores, ids, sizes[ids] / (sizes[ids].sum() or 1))
     return scores
 
 
 def weight_norms(walk: Walk, reader: Reader) -> NDArray[np.float64]:
     """Squared norm of what a reader multiplies each channel with."""
     weight = numpy_helper.to_array(walk.weights[reader.weight]).astype(np.float64)
-    squares = np.moveaxis(weight**2, reader.weight_axis, 0)
-    if reader.groups == 1:
-        return squares.reshape(len(squares), -1).sum(1)
-    inside = squares.reshape(len(squares), reader.groups, -1).sum(2)  # a group of outputs reads its own channels
-    return inside.T.ravel()
+    return np.concatenate([block.reshape(len(block), -1).sum(1) for block in reader.blocks(weight**2)])
 
 
 def dead(walk: Walk, seen: Mapping[Key, Moments]) -> set[int]:
     """Channels that bring nothing to any layer: always zero on the samples, or read with weights of zero."""
     roots = walk.channels.all_roots()
-    alive = {int(root) for axis in walk.mixed if isinstance(axis, np.ndarray) for root in roots[axis]}
+    alive = {int(root) for key in walk.mixed if (ids := walk.along(key)) is not None for root in roots[ids]}
     silent: set[int] = set()
     for reader in walk.readers:
-        found, ids = seen.get(key_of(reader)), walk.read_by(reader)
+        found, ids = seen.get(reader.key), walk.read_by(reader)
         if found is None or ids is None:
             continue
         brought = weight_norms(walk, reader) * (found.power if found.rows >= FEWEST_ROWS else 1)

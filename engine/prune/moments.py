@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.graph import copied, drop_unused, give_out
-from engine.prune.walk import Reader, Walk
+from engine.prune.walk import Key, Reader, Walk
 from engine.quantize.calibrate import Calibrator
 
 ROWS_PER_RUN = 512  #: positions of one sample that are looked at, evenly spaced
 MOST_CHANNELS = 3072  #: for pairs; of more, only each channel for itself
 MOST_BYTES = 256 << 20  #: of sums in one pass over the samples
-
-Key = tuple[str, int]  #: a tensor and the axis along which its channels lie
 
 
 @dataclass
@@ -92,13 +90,9 @@ class Pairs:
         return bool(np.isfinite(self.across).all() and np.isfinite(self.narrow).all())
 
 
-def key_of(reader: Reader) -> Key:
-    return reader.tensor, reader.axis
-
-
 def moments(walk: Walk, calibrator: Calibrator, readers: Sequence[Reader]) -> dict[Key, Moments]:
     """The moments of all that these readers read; of what held no row, none."""
-    widths = {key_of(reader): len(ids) for reader in readers if (ids := walk.read_by(reader)) is not None}
+    widths = {reader.key: len(ids) for reader in readers if (ids := walk.read_by(reader)) is not None}
     found = {key: Moments.of(width) for key, width in widths.items()}
     for keys in _portions(widths):
         for values in _values(calibrator, keys):

@@ -22,9 +22,9 @@ from onnx import numpy_helper
 
 from engine.graph import Wiring, attribute, is_standard
 from engine.prune.channels import Ids
-from engine.prune.moments import Key, Moments, Pairs, compared, key_of
+from engine.prune.moments import Moments, Pairs, compared
 from engine.prune.surgery import without
-from engine.prune.walk import Reader, Walk, length
+from engine.prune.walk import Key, Reader, Walk, length
 from engine.quantize.calibrate import Calibrator
 from engine.surroundings import Tell, tell_nobody
 
@@ -39,7 +39,7 @@ def reconstructed(
     walk: Walk, removed: Ids, seen: Mapping[Key, Moments], calibrator: Calibrator, tell: Tell = tell_nobody
 ) -> onnx.ModelProto:
     """The model without these channels, corrected for it."""
-    own = {key_of(reader) for reader in walk.readers if reader.of_itself}
+    own = {reader.key for reader in walk.readers if reader.of_itself}
     work = _corrected_at_once(walk, removed, seen)
     stays = work.stays
     started = told = time.monotonic()
@@ -62,7 +62,7 @@ def roughly(walk: Walk, removed: Ids, seen: Mapping[Key, Moments]) -> onnx.Model
 
 def _corrected_at_once(walk: Walk, removed: Ids, seen: Mapping[Key, Moments]) -> "Reconstruction":
     gone = np.isin(walk.channels.all_roots(), removed)
-    ids = {key_of(reader): walk.read_by(reader) for reader in walk.readers}
+    ids = {reader.key: walk.read_by(reader) for reader in walk.readers}
     stays = {
         key: ~gone[axis]
         for key, axis in ids.items()
@@ -88,19 +88,16 @@ class Reconstruction:
         if not pairs.rows or not pairs.is_finite():
             return
         for reader in self.walk.readers:
-            if key_of(reader) == key and self._wiring.uses[reader.weight] == 1:
+            if reader.key == key and self._wiring.uses[reader.weight] == 1:
                 self._correct(reader, pairs)
 
     def _correct(self, reader: Reader, pairs: Pairs) -> None:
-        stays = self.stays[key_of(reader)]
-        bias = None if reader.groups > 1 else self._bias(reader.node)
+        stays = self.stays[reader.key]
+        bias = self._bias(reader)
         weight = self._original(reader.weight)
-        inputs = np.moveaxis(weight, reader.weight_axis, 0)  # a view: what is written goes into the weight
-        width = len(inputs)
-        for group in range(reader.groups):
-            part = np.arange(group * width, (group + 1) * width)
-            rows = _outputs_of(inputs, group, reader.groups)
-            shift = _take_over(rows, _part(pairs, stays, part), stays[part], centred=bias is not None)
+        for index, inputs in enumerate(reader.blocks(weight)):  # views: what is written goes into the weight
+            part = np.arange(index * len(inputs), (index + 1) * len(inputs))
+            shift = _take_over(inputs, _part(pairs, stays, part), stays[part], centred=bias is not None)
             if bias is not None:
                 self._put(bias, self._original(bias) + shift)
         self._put(reader.weight, weight)
@@ -117,8 +114,13 @@ class Reconstruction:
         axes = self.walk.axes.get(node.output[0])
         return length(axes[1 if is_standard(node, "Conv", "ConvTranspose") else -1]) if axes else None
 
-    def _bias(self, node: onnx.NodeProto) -> str | None:
+    def _bias(self, reader: Reader) -> str | None:
         """The constant of one value per output channel that this node alone adds."""
+        node = reader.node
+        if reader.groups > 1 or node.input[:2] != [reader.tensor, reader.weight]:
+            return None
+        if is_standard(node, "MatMul") and len(self.walk.weights[reader.weight].dims) > 2:
+            return None
         if is_standard(node, "MatMul"):
             readers = self._wiring.readers[node.output[0]]
             added = list(readers[0].input) if len(readers) == 1 and is_standard(readers[0], "Add") else []
@@ -129,12 +131,6 @@ class Reconstruction:
             if plain and name in self.walk.weights and self._wiring.uses[name] == 1:
                 return name if list(self.walk.weights[name].dims) == [self._width_of(node)] else None
         return None
-
-
-def _outputs_of(inputs: Array, group: int, groups: int) -> Array:
-    """The rows of a weight (inputs, outputs, …) that make the outputs of one group."""
-    size = inputs.shape[1] // groups
-    return inputs[:, group * size : (group + 1) * size] if groups > 1 else inputs
 
 
 def _part(pairs: Pairs, stays: NDArray[np.bool_], part: Ids) -> Pairs:

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from engine.differentiable import DifferentiableGraph
 from engine.prune.importance import Scores
-from engine.prune.moments import Key
-from engine.prune.walk import Walk
+from engine.prune.walk import Key, Walk
 from engine.quantize.calibrate import Calibrator
 from engine.recover.targets import LEAST_PROBABILITY, Kind, Target, target_of
 

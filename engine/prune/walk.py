@@ -24,6 +24,7 @@ from engine.prune.channels import FROZEN, Channels, Ids
 
 Axis = Ids | str | None  #: ids where the length is known, else its symbol, else None
 Axes = list[Axis]
+Key = tuple[str, int]  #: a tensor and the axis along which its channels lie
 Number = int | Axis  #: an element of a tensor that holds a shape: a number, or the length of an axis
 Rule = Callable[["Walk", onnx.NodeProto], Sequence[Axes | None]]
 NumberRule = Callable[["Walk", onnx.NodeProto], list[Number] | None]
@@ -67,6 +68,18 @@ class Reader:
     groups: int = 1
     of_itself: bool = False  #: a recurrent layer, which reads what it has just made
 
+    @property
+    def key(self) -> Key:
+        """What it reads."""
+        return self.tensor, self.axis
+
+    def blocks(self, weight: np.ndarray) -> list[np.ndarray]:
+        """Views of the weight, (channels, outputs, …): one for each group of channels that it sums up by itself."""
+        inputs = np.moveaxis(weight, self.weight_axis, 0)
+        if self.groups == 1:
+            return [inputs]
+        return np.split(inputs, self.groups, axis=0 if self.weight_axis == 0 else 1)  # 0: transposed convolutions
+
 
 @dataclass
 class Walk:
@@ -80,7 +93,7 @@ class Walk:
     numbers: dict[str, list[Number]] = field(default_factory=dict)
     readers: list[Reader] = field(default_factory=list)
     parts: list[Ids] = field(default_factory=list)  #: positions that an axis is cut into, and of which some must stay
-    mixed: list[Axis] = field(default_factory=list)  #: axes along which channels are summed up in other ways
+    mixed: list[Key] = field(default_factory=list)  #: where channels are summed up in other ways, without a weight
     open_choices: dict[str, tuple[Ids, int]] = field(default_factory=dict)  #: ids at stake, and axes to choose from
 
     def __post_init__(self) -> None:
@@ -200,7 +213,12 @@ class Walk:
 
     def read_by(self, reader: Reader) -> Ids | None:
         """The channels that a reader sums up; None where it is not known how many there are."""
-        axis = (self.axes[reader.tensor] or [None])[reader.axis]
+        return self.along(reader.key)
+
+    def along(self, key: Key) -> Ids | None:
+        """The channels along an axis; None where it is not known how many there are."""
+        tensor, place = key
+        axis = (self.axes[tensor] or [None])[place]
         return axis if isinstance(axis, np.ndarray) else None
 
     def is_frozen(self, axis: Axis) -> bool:

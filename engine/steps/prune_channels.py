@@ -33,11 +33,11 @@ from engine.prune.elimination import eliminated
 from engine.prune.groups import Group, followed, groups
 from engine.prune.harm import SHARES
 from engine.prune.importance import Scores, contributions, dead, magnitudes
-from engine.prune.moments import Key, Moments, moments
+from engine.prune.moments import Moments, moments
 from engine.prune.reconstruct import reconstructed
 from engine.prune.surgery import without
 from engine.prune.targets import Narrowing
-from engine.prune.walk import Walk
+from engine.prune.walk import Key, Walk
 from engine.quantize.calibrate import Calibrator
 from engine.quantize.prepare import LOWEST_OPSET, at_opset
 from engine.recipe import Importance, PruneChannels

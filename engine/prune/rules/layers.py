@@ -8,7 +8,7 @@ import onnx
 from engine.graph import attribute
 from engine.prune.channels import Ids
 from engine.prune.rules.pointwise import broadcast, together
-from engine.prune.walk import Axes, Axis, Reader, Rule, Unfollowed, Walk, length
+from engine.prune.walk import Axes, Axis, Key, Reader, Rule, Unfollowed, Walk, length
 
 
 def ids_of(axis: Axis) -> Ids:
@@ -58,10 +58,8 @@ def transposed_convolution(walk: Walk, node: onnx.NodeProto) -> list[Axes | None
         tie(walk, came, groups)
         made = np.tile(made, groups)
     _add_bias(walk, node, 2, made)
-    if groups == 1:
-        _add_reader(walk, node, x_axis=1, weight_axis=0)
-    else:
-        walk.mixed.append(came)
+    if groups == 1 or groups < len(came):
+        _add_reader(walk, node, x_axis=1, weight_axis=0, groups=groups)
     return [[x[0], made, *walk.sizes(node.output[0], len(x) - 2)]]
 
 
@@ -73,9 +71,18 @@ def _add_bias(walk: Walk, node: onnx.NodeProto, index: int, made: Ids) -> None:
 
 def _add_reader(walk: Walk, node: onnx.NodeProto, *, x_axis: int, weight_axis: int, groups: int = 1) -> None:
     if node.input[1] not in walk.weights:
-        walk.mixed.append(walk.input(node, 0)[x_axis])
+        walk.mixed.append((node.input[0], x_axis))
     else:
         walk.readers.append(Reader(node, node.input[0], x_axis, node.input[1], weight_axis, groups))
+
+
+def _add_product(walk: Walk, node: onnx.NodeProto, left: Key, right: Key) -> None:
+    """Channels along an axis of one tensor are summed up with those of another; either may be a weight."""
+    for (tensor, axis), (weight, weight_axis) in ((left, right), (right, left)):
+        if weight in walk.weights:
+            walk.readers.append(Reader(node, tensor, axis, weight, weight_axis))
+            return
+    walk.mixed.append(left)
 
 
 def gemm(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
@@ -87,8 +94,8 @@ def gemm(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
     out = [rows, made]
     if added is not None:
         out = broadcast(walk, [out, added])
-    transposed = attribute(node, "transA", 0)
-    _add_reader(walk, node, x_axis=-2 if transposed else -1, weight_axis=1 if attribute(node, "transB", 0) else 0)
+    summed = (-2 if attribute(node, "transA", 0) else -1, -1 if attribute(node, "transB", 0) else -2)
+    _add_product(walk, node, (node.input[0], summed[0]), (node.input[1], summed[1]))
     return [out]
 
 
@@ -96,12 +103,10 @@ def product(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
     left, right = walk.input(node, 0), walk.input(node, 1)
     if min(len(left), len(right)) < 1:
         raise Unfollowed
-    walk.unite(left[-1], right[-2] if len(right) > 1 else right[-1])
+    summed = -2 if len(right) > 1 else -1
+    walk.unite(left[-1], right[summed])
     batch = broadcast(walk, [left[:-2], right[:-2]])
-    if len(right) == 2:
-        _add_reader(walk, node, x_axis=-1, weight_axis=0)
-    else:
-        walk.mixed.append(left[-1])
+    _add_product(walk, node, (node.input[0], -1), (node.input[1], summed))
     return [[*batch, *left[-2:-1], *(right[-1:] if len(right) > 1 else [])]]
 
 
@@ -115,7 +120,7 @@ def recurrent(gates: int) -> Callable[[Walk, onnx.NodeProto], list[Axes | None]]
         walk.unite(weight[1], np.tile(hidden, gates))
         walk.unite(back[1], np.tile(hidden, gates))
         walk.freeze(weight[0], back[0])
-        _add_recurrent_readers(walk, node, x, hidden, directions=length(weight[0]))
+        _add_recurrent_readers(walk, node, directions=length(weight[0]))
         for index, repeats in ((3, 2 * gates), (5, 1), (6, 1), (7, 3)):
             given = walk.optional(node, index)
             if given is not None:
@@ -131,18 +136,16 @@ def recurrent(gates: int) -> Callable[[Walk, onnx.NodeProto], list[Axes | None]]
     return rule
 
 
-def _add_recurrent_readers(
-    walk: Walk, node: onnx.NodeProto, x: Axes, hidden: Ids, *, directions: int | str | None
-) -> None:
+def _add_recurrent_readers(walk: Walk, node: onnx.NodeProto, *, directions: int | str | None) -> None:
     """The layer reads its input, and its own output of the step before; which of two directions is not told apart."""
     if node.input[1] in walk.weights:
         walk.readers.append(Reader(node, node.input[0], 2, node.input[1], 2))
     else:
-        walk.mixed.append(x[2])
+        walk.mixed.append((node.input[0], 2))
     if node.input[2] in walk.weights and node.output[0] and directions == 1:
         walk.readers.append(Reader(node, node.output[0], -1, node.input[2], 2, of_itself=True))
     else:
-        walk.mixed.append(hidden)
+        walk.mixed.append((node.input[2], 2))
 
 
 def einsum(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
@@ -154,10 +157,20 @@ def einsum(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
     for index, term in enumerate(terms.split(",")):
         for letter, axis in zip(term, walk.input(node, index), strict=True):
             columns.setdefault(letter, []).append(axis)
-    walk.mixed += [axis for letter, column in columns.items() if letter not in result for axis in column]
+    for letter in [letter for letter in columns if letter not in result]:
+        _add_summed(walk, node, terms.split(","), letter)
     merged = {letter: together(walk, column) for letter, column in columns.items()}
     walk.freeze(*(merged[letter] for letter, column in columns.items() if letter not in result and len(column) == 1))
     return [[merged[letter] for letter in result]]
+
+
+def _add_summed(walk: Walk, node: onnx.NodeProto, terms: list[str], letter: str) -> None:
+    columns = zip(node.input, terms, strict=True)
+    places = [(name, term.index(letter) - len(term)) for name, term in columns if letter in term]
+    if len(places) == len(terms) == 2:
+        _add_product(walk, node, *places)
+    else:
+        walk.mixed += places
 
 
 LAYERS: dict[str, Rule] = {

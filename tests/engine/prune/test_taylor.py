@@ -7,7 +7,7 @@ import pytest
 
 from engine.prune.groups import followed, groups
 from engine.prune.importance import magnitudes, weight_norms
-from engine.prune.moments import key_of, moments
+from engine.prune.moments import moments
 from engine.prune.taylor import taylor
 from tests.engine.prune.test_reconstruct import calibrator
 from tests.models import Net
@@ -28,7 +28,7 @@ def unheard(width: int = 16, *, probabilities: bool = False) -> Net:
 def test_what_moves_all_scores_alike_counts_nothing(tmp_path: Path, *, probabilities: bool) -> None:
     walk = followed(unheard(probabilities=probabilities).model())
     (group,) = groups(walk)
-    keys = [key_of(reader) for reader in walk.readers if not walk.is_frozen(walk.read_by(reader))]
+    keys = [reader.key for reader in walk.readers if not walk.is_frozen(walk.read_by(reader))]
     scores = taylor(walk, keys, calibrator(walk, tmp_path, 64), 0)[group.channels]
     assert scores[8:].max() < 1e-3 * scores[:8].mean()
     sizes = magnitudes(walk)[group.channels]
@@ -43,7 +43,7 @@ def test_of_values_it_is_the_error_that_removing_would_make(tmp_path: Path) -> N
     walk = followed(net.output("y", ["batch", 2, 2]).model())
     (reader,) = (one for one in walk.readers if not walk.is_frozen(walk.read_by(one)))
     tool = calibrator(walk, tmp_path, 512)
-    power = moments(walk, tool, [reader])[key_of(reader)].power
+    power = moments(walk, tool, [reader])[reader.key].power
     (group,) = groups(walk)
-    scores = taylor(walk, [key_of(reader)], tool, 0)[group.channels]
+    scores = taylor(walk, [reader.key], tool, 0)[group.channels]
     assert np.corrcoef(scores, power * weight_norms(walk, reader))[0, 1] > 0.9
