@@ -52,12 +52,17 @@ def contributions(walk: Walk, seen: Mapping[Key, Moments], *, centred: bool) -> 
 
 def met(walk: Walk) -> Scores:
     """What channels count where none but other activations meet them, as by q · k: their share of the magnitudes."""
-    scores, roots = np.zeros(len(walk.channels)), walk.channels.all_roots()
-    found = [roots[ids] for key in walk.mixed if (ids := walk.along(key)) is not None]
-    sizes = magnitudes(walk) if any(ids.any() for ids in found) else scores
-    for ids in found:
-        np.add.at(scores, ids, sizes[ids] / (sizes[ids].sum() or 1))
+    scores, roots, keys = np.zeros(len(walk.channels)), walk.channels.all_roots(), met_keys(walk)
+    sizes = magnitudes(walk) if keys else scores
+    for ids in map(walk.along, keys):
+        channels = roots[ids]
+        np.add.at(scores, channels, sizes[channels] / (sizes[channels].sum() or 1))
     return scores
+
+
+def met_keys(walk: Walk) -> list[Key]:
+    """Where activations meet each other along channels that may leave."""
+    return [key for key in dict.fromkeys(walk.mixed) if not walk.is_frozen(walk.along(key))]
 
 
 def weight_norms(walk: Walk, reader: Reader) -> NDArray[np.float64]:

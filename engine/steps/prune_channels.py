@@ -32,7 +32,7 @@ from engine.prune.choice import least, only_dead, widths
 from engine.prune.elimination import eliminated
 from engine.prune.groups import Group, followed, groups
 from engine.prune.harm import SHARES
-from engine.prune.importance import Scores, contributions, dead, magnitudes
+from engine.prune.importance import Scores, contributions, dead, magnitudes, met_keys
 from engine.prune.moments import Moments, moments
 from engine.prune.reconstruct import reconstructed
 from engine.prune.surgery import without
@@ -146,7 +146,7 @@ def _scores(step: PruneChannels, basis: Basis, kept: Sequence[int], seed: int) -
     if step.importance is Importance.TAYLOR:
         from engine.prune.taylor import taylor  # torch takes seconds to import, and no other importance needs it
 
-        return taylor(basis.walk, list(basis.seen), basis.calibrator, seed)
+        return taylor(basis.walk, [*basis.seen, *met_keys(basis.walk)], basis.calibrator, seed)
     if step.reconstruct:
         return eliminated(basis.walk, basis.found, basis.seen, kept)
     return contributions(basis.walk, basis.seen, centred=False)

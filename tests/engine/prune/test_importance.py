@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.zoo.specimen import made
 from engine.data import synthetic_samples
-from engine.recipe import PruneChannels
+from engine.recipe import Importance, PruneChannels
 from engine.signature import Signature
 from tests.engine.prune.running import outputs
 from tests.engine.prune.test_odd_graphs import HEAD, stepped
@@ -17,6 +17,7 @@ FAINT = 1e-3
 WAYS = [
     PruneChannels(),
     PruneChannels(reconstruct=False),
+    PruneChannels(importance=Importance.TAYLOR, reconstruct=False),
     PruneChannels(macs_share=0.6),
 ]
 
@@ -56,7 +57,7 @@ GRAPHS: dict[str, onnx.ModelProto] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS, ids=["eliminated", "contributions", "macs"])
+@pytest.mark.parametrize("way", WAYS, ids=["eliminated", "contributions", "taylor", "macs"])
 @pytest.mark.parametrize("name", GRAPHS)
 def test_the_faint_half_leaves(name: str, way: PruneChannels, tmp_path: Path) -> None:
     model = GRAPHS[name]
