@@ -80,7 +80,7 @@ def dead(walk: Walk, seen: Mapping[Key, Moments]) -> set[int]:
         found, ids = seen.get(reader.key), walk.read_by(reader)
         if found is None or ids is None:
             continue
-        brought = weight_norms(walk, reader) * (found.power if found.rows >= FEWEST_ROWS else 1)
+        brought = weight_norms(walk, reader) * (found.peak if found.rows >= FEWEST_ROWS else 1)
         is_silent = brought == 0
         silent |= set(roots[ids[is_silent]].tolist())
         alive |= set(roots[ids[~is_silent]].tolist())

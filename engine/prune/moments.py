@@ -1,6 +1,7 @@
 """What the readers of channels see on calibration samples: mean and second moments of each channel, and of pairs.
 
-    mean_c = E[x_c]        second_cd = E[x_c x_d]        over samples and positions
+    mean_c = E[x_c]        second_cd = E[x_c x_d]        over samples and evenly spaced positions
+    peak_c = max |x_c|                                   over samples and all positions
 
 Samples stream through ONNX Runtime one by one, and only sums are kept.
 """
@@ -26,18 +27,21 @@ class Moments:
 
     mean: NDArray[np.float64]
     second: NDArray[np.float64]  #: (channels, channels), or only its diagonal (channels,)
+    peak: NDArray[np.float64]  #: (channels,)
     rows: int = 0
 
     @classmethod
     def of(cls, channels: int) -> "Moments":
         shape = (channels, channels) if channels <= MOST_CHANNELS else (channels,)
-        return cls(np.zeros(channels), np.zeros(shape))
+        return cls(np.zeros(channels), np.zeros(shape), np.zeros(channels))
 
-    def add(self, rows: NDArray[np.float64]) -> None:
-        """Take in more rows, each weighing the same."""
+    def add(self, every: np.ndarray) -> None:
+        """Take in more rows, (positions, channels): sums of some of them, each weighing the same."""
+        rows = _some(every)
         total = self.rows + len(rows)
         if not len(rows):
             return
+        self.peak = np.maximum(self.peak, np.maximum(every.max(0), -every.min(0)))
         keep, share = self.rows / total, 1 / total
         self.mean = self.mean * keep + rows.sum(0) * share
         self.second = self.second * keep + (rows.T @ rows if self.has_pairs else (rows**2).sum(0)) * share
@@ -73,8 +77,9 @@ class Pairs:
     def of(cls, wide: int, narrow: int) -> "Pairs":
         return cls(np.zeros(wide), np.zeros(narrow), np.zeros((wide, narrow)), np.zeros((narrow, narrow)))
 
-    def add(self, wide: NDArray[np.float64], narrow: NDArray[np.float64]) -> None:
+    def add(self, every_wide: np.ndarray, every_narrow: np.ndarray) -> None:
         """Take in more rows, each weighing the same; none where the two models chose different ones."""
+        wide, narrow = _some(every_wide), _some(every_narrow)
         total = self.rows + len(wide)
         if not len(wide) or len(wide) != len(narrow):
             return
@@ -138,6 +143,10 @@ def _portions(widths: Mapping[Key, int]) -> Iterator[list[Key]]:
 
 def _rows(value: np.ndarray, axis: int) -> NDArray[np.float64]:
     """(positions, channels) of one run."""
-    rows = np.moveaxis(value, axis, -1).reshape(-1, value.shape[axis])
+    return np.moveaxis(value, axis, -1).reshape(-1, value.shape[axis])
+
+
+def _some(rows: np.ndarray) -> NDArray[np.float64]:
+    """Evenly spaced ones."""
     step = max(len(rows) // ROWS_PER_RUN, 1) | 1  # odd, so that it does not fall in step with image rows
     return rows[::step].astype(np.float64)

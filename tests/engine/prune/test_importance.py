@@ -8,10 +8,14 @@ import pytest
 
 from benchmarks.zoo.specimen import made
 from engine.data import synthetic_samples
+from engine.data.fit import fit_samples
+from engine.graph import save
 from engine.recipe import Importance, PruneChannels
 from engine.signature import Signature
+from engine.steps import Skipped
 from tests.engine.prune.running import outputs
 from tests.engine.prune.test_odd_graphs import HEAD, stepped
+from tests.engine.steps.outcome import run
 
 FAINT = 1e-3
 WAYS = [
@@ -66,3 +70,19 @@ def test_the_faint_half_leaves(name: str, way: PruneChannels, tmp_path: Path) ->
     samples = synthetic_samples(Signature.of(model), 4, 0)
     (before,), (after,) = outputs(model, samples), outputs(narrower, samples)
     assert np.abs(before - after).max() < 0.01 * np.abs(before).max()
+
+
+def test_a_channel_that_speaks_at_one_place_of_a_map_is_not_dead(tmp_path: Path) -> None:
+    """Ordinary channels, and as many that only a bright spot wakes, far between the positions that sums look at."""
+    model = made(
+        f"""{HEAD} g (float[N,1,48,48] x) => (float[N,5,48,48] y) {{ a = Conv (x, w1, b) r = Relu (a)
+        y = Conv (r, w2) }}""",
+        {"w1": np.ones((16, 1, 1, 1), np.float32), "b": np.float32([0] * 8 + [-5] * 8), "w2": (5, 16, 1, 1)},
+    )
+    path = save(model, tmp_path / "model.onnx")
+    images = np.random.default_rng(0).uniform(0, 1, (16, 1, 48, 48)).astype(np.float32)
+    dark = fit_samples({"x": images.copy()}, Signature.of(model), None)
+    images[:, 0, 10, 7] = 12
+    bright = fit_samples({"x": images}, Signature.of(model), None)
+    assert isinstance(run(PruneChannels(ratio=0), path, tmp_path / "dark", samples=dark), list)
+    assert isinstance(run(PruneChannels(ratio=0), path, tmp_path / "bright", samples=bright), Skipped)

@@ -75,7 +75,7 @@ def test_the_channel_that_moves_its_readers_most_counts_most() -> None:
     (reader,) = (one for one in walk.readers if not walk.is_frozen(walk.read_by(one)))
     power = np.full(16, 1.0)
     power[3] = 100
-    seen = {(reader.tensor, reader.axis): Moments(np.zeros(16), np.diag(power), rows=5000)}
+    seen = {(reader.tensor, reader.axis): Moments(np.zeros(16), np.diag(power), power**0.5, rows=5000)}
     assert np.argmax(contributions(walk, seen, centred=True)[group.channels]) == 3
     assert magnitudes(walk)[group.channels[8:]].sum() > magnitudes(walk)[group.channels[:8]].sum()
 
@@ -84,7 +84,8 @@ def test_zeros_on_a_few_rows_do_not_make_a_channel_dead() -> None:
     walk = followed(echoing().model())
     (group,) = groups(walk)
     (reader,) = (one for one in walk.readers if not walk.is_frozen(walk.read_by(one)))
-    silent = {(reader.tensor, reader.axis): Moments(np.zeros(16), np.diag([0.0] + [1.0] * 15), rows=999)}
+    power = np.array([0.0] + [1.0] * 15)
+    silent = {reader.key: Moments(np.zeros(16), np.diag(power), power, rows=999)}
     assert dead(walk, silent) == set()
     next(iter(silent.values())).rows = 1000
     assert dead(walk, silent) == {int(group.channels[0])}
