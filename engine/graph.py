@@ -164,9 +164,12 @@ def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 def operators(model: onnx.ModelProto) -> Counter[str]:
     """Number of nodes by operator; those outside of the standard with their domain."""
-    return Counter(
-        node.op_type if node.domain in ONNX_DOMAINS else f"{node.domain}.{node.op_type}" for node in all_nodes(model)
-    )
+    return Counter(map(operator_of, all_nodes(model)))
+
+
+def operator_of(node: onnx.NodeProto) -> str:
+    """Its operator, with the domain where that is not the standard's."""
+    return node.op_type if node.domain in ONNX_DOMAINS else f"{node.domain}.{node.op_type}"
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

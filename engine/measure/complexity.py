@@ -17,13 +17,15 @@ import onnx
 import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-from engine.graph import all_graphs, constant_of, subgraphs, tensor_types
+from engine.graph import all_graphs, constant_of, is_standard, replace_list, subgraphs, tensor_types
 from engine.measure.macs import Shape, macs_of
 
 #: initializers up to this size may hold a shape, so that inference needs to see their values
 LARGEST_SHAPE_CONSTANT = 1024
 #: operators that only give another name or shape to the same bytes
 VIEWS = {"Constant", "Dropout", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"}
+#: operators whose output is as large as what they read, which ONNX's inference does not say
+LIKE_THEIR_INPUT = ("GroupNormalization",)
 CONVERSIONS = {"QuantizeLinear", "DequantizeLinear"}
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 HALF_BYTE = {TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1}
@@ -98,9 +100,24 @@ def infer_shapes(model: ModelProto, batch: int = 1, sizes: Sizes | None = None) 
         if light.functions:
             light = onnx.inliner.inline_local_functions(light)
         _fix_dimensions(light.graph, batch, sizes or {})
-        return onnx.shape_inference.infer_shapes(light, check_type=False, strict_mode=False, data_prop=True)
+        return inferred(light, check_type=False, strict_mode=False)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         return light  # shapes that the file itself declares are still there
+
+
+def inferred(model: ModelProto, *, check_type: bool = False, strict_mode: bool = False) -> ModelProto:
+    """A copy with the shapes that ONNX can infer, and those behind operators that it knows no shapes of.
+
+    Raises what ONNX raises where nodes contradict each other.
+    """
+    plain = ModelProto()
+    plain.CopyFrom(model)
+    for node in plain.graph.node:
+        if is_standard(node, *LIKE_THEIR_INPUT):
+            node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output[:1]))
+    shaped = onnx.shape_inference.infer_shapes(plain, check_type=check_type, strict_mode=strict_mode, data_prop=True)
+    replace_list(shaped.graph.node, model.graph.node)
+    return shaped
 
 
 def without_large_weights(model: ModelProto) -> ModelProto:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from engine.graph import replace_list
-from engine.measure.complexity import without_large_weights
+from engine.measure.complexity import inferred, without_large_weights
 from engine.prune.channels import FROZEN, Ids
 from engine.prune.heads import has_chains, with_heads_apart
 from engine.prune.plain import with_own_vectors, with_plain_lengths, without_zero_states
@@ -52,10 +52,10 @@ def followed(model: onnx.ModelProto) -> Walk:
 
 
 def _walked(model: onnx.ModelProto, choices: Mapping[str, int]) -> Walk:
-    return Walk(model, inferred(model), RULES, NUMBERS, choices).run()
+    return Walk(model, shapes_of(model), RULES, NUMBERS, choices).run()
 
 
-def inferred(model: onnx.ModelProto) -> onnx.GraphProto:
+def shapes_of(model: onnx.ModelProto) -> onnx.GraphProto:
     """The graph with shapes that follow from its inputs; what the file declares counts only where nothing follows.
 
     An exporter's shapes may be older than its inputs: who opens an axis of an input seldom opens it everywhere.
@@ -63,14 +63,14 @@ def inferred(model: onnx.ModelProto) -> onnx.GraphProto:
     light = without_large_weights(model)
     declared = list(light.graph.value_info)
     del light.graph.value_info[:]
-    shaped = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    shaped = inferred(light)
     known = {value.name for value in shaped.graph.value_info if value.type.tensor_type.HasField("shape")}
     missing = [value for value in declared if value.name not in known]
     if not missing:
         return shaped.graph
     kept = [value for value in shaped.graph.value_info if value.name in known]
     replace_list(shaped.graph.value_info, [*kept, *missing])
-    return onnx.shape_inference.infer_shapes(shaped, data_prop=True).graph
+    return inferred(shaped).graph
 
 
 def _free(walk: Walk, ids: Ids) -> int:

@@ -149,6 +149,16 @@ def _grouped(surgery: Surgery, node: onnx.NodeProto) -> None:
         surgery.set(node, "group", int(surgery.stays(came).sum()))
 
 
+def _normalized_by_group(surgery: Surgery, node: onnx.NodeProto) -> None:
+    left = _parts_left(surgery, surgery.axes(node.input[0])[1], attribute(node, "num_groups", 0))
+    surgery.set(node, "num_groups", left)
+
+
+def _parts_left(surgery: Surgery, axis: Axis, parts: int) -> int:
+    """Of so many that leave as a whole."""
+    return int(surgery.stays(axis).reshape(parts, -1)[:, 0].sum())
+
+
 def _recurrent(surgery: Surgery, node: onnx.NodeProto) -> None:
     surgery.set(node, "hidden_size", int(surgery.stays(surgery.axes(node.input[2])[2]).sum()))
 
@@ -182,6 +192,7 @@ REWRITES: dict[str, Callable[[Surgery, onnx.NodeProto], None]] = {
     "ConvTranspose": _grouped,
     "GRU": _recurrent,
     "Gather": _gather,
+    "GroupNormalization": _normalized_by_group,
     "LSTM": _recurrent,
     "RNN": _recurrent,
     "Reshape": _reshape,

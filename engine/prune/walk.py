@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from engine.graph import NO_INPUT, ONNX_DOMAINS, Shape, outer_names, tensor_types
+from engine.graph import NO_INPUT, ONNX_DOMAINS, Shape, operator_of, outer_names, subgraphs, tensor_types
 from engine.prune.channels import FROZEN, Channels, Ids
 
 Axis = Ids | str | None  #: ids where the length is known, else its symbol, else None
@@ -94,6 +94,8 @@ class Walk:
     readers: list[Reader] = field(default_factory=list)
     parts: list[Ids] = field(default_factory=list)  #: positions that an axis is cut into, and of which some must stay
     mixed: list[Key] = field(default_factory=list)  #: where channels are summed up in other ways, without a weight
+    stopped: list[str] = field(default_factory=list)  #: operators through which channels are not followed
+    unshaped: list[str] = field(default_factory=list)  #: operators of whose inputs no shape is known
     open_choices: dict[str, tuple[Ids, int]] = field(default_factory=dict)  #: ids at stake, and axes to choose from
 
     def __post_init__(self) -> None:
@@ -121,6 +123,8 @@ class Walk:
         graph = self.model.graph
         for node in graph.node:
             self._follow(node)
+        if any(map(self._carries, outer_names(graph))):
+            self.stopped += [operator_of(node) for node in graph.node if any(subgraphs(node))]
         for name in {value.name for value in graph.output} | outer_names(graph):
             self.freeze_tensor(name)
             self.freeze_numbers(name)
@@ -128,10 +132,11 @@ class Walk:
 
     def _follow(self, node: onnx.NodeProto) -> None:
         standard = node.domain in ONNX_DOMAINS
+        rule = self.rules.get(operator_of(node))
         try:
-            if not standard or node.op_type not in self.rules:
+            if rule is None:
                 raise Unfollowed
-            outputs = self.rules[node.op_type](self, node)
+            outputs = rule(self, node)
         except MISFITS:
             outputs = self._stop(node)
         for name, axes in zip(node.output, outputs, strict=False):
@@ -153,10 +158,18 @@ class Walk:
 
     def _stop(self, node: onnx.NodeProto) -> list[Axes | None]:
         """All that the node touches stays."""
+        if any(name and self.axes.get(name) is None for name in node.input):
+            self.unshaped.append(operator_of(node))
+        elif any(map(self._carries, node.input)):
+            self.stopped.append(operator_of(node))
         for name in node.input:
             self.freeze_tensor(name)
             self.freeze_numbers(name)
         return [fixed(name, self.declared.get(name)) for name in node.output]
+
+    def _carries(self, name: str) -> bool:
+        """Whether channels that may leave lie along an axis."""
+        return not all(map(self.is_frozen, self.axes.get(name) or ()))
 
     # ── for rules ────────────────────────────────────────────────────────────────────────────────────────────────────
 

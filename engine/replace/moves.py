@@ -21,7 +21,7 @@ from onnx import numpy_helper
 
 from engine.graph import NO_INPUT, TensorType, attribute, is_standard, tensor_types, weights_of
 from engine.prune.choice import least, widths
-from engine.prune.groups import followed, groups, inferred
+from engine.prune.groups import followed, groups, shapes_of
 from engine.prune.importance import magnitudes
 from engine.prune.surgery import without
 from engine.recipe import Move
@@ -63,7 +63,7 @@ def parts(
 
 def declared_types(model: onnx.ModelProto) -> dict[str, TensorType]:
     """Types with axes open that the model leaves open: a shape that is written down holds for any number of rows."""
-    return tensor_types(inferred(model))
+    return tensor_types(shapes_of(model))
 
 
 def _same_shape(site: Site, types: Mapping[str, TensorType]) -> bool:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from engine.graph import inlined, is_standard, lift_constants, load, save
+from engine.graph import inlined, lift_constants, load, operator_of, save
 from engine.measure.complexity import count
 from engine.prune.basis import Basis
 from engine.prune.choice import least, only_dead, widths
@@ -46,12 +46,13 @@ from engine.steps.base import Skipped, StepContext, Variant
 
 MOST_SHARE_OF_TIME, FEWEST_SAMPLES, MOST_SAMPLES = 0.25, 16, 100_000
 MOST_TO_NARROW = 64  #: samples on which groups are narrowed alone
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "RNN")
+MOST_NAMED = 3  #: operators in a reason
+LAYERS = ("Conv", "ConvTranspose", "Einsum", "Gemm", "GRU", "LSTM", "MatMul", "RNN")
 
 
 def refuse(model: onnx.ModelProto) -> str | None:
     """Why there is no channel to remove, as far as a glance can tell."""
-    if sum(is_standard(node, *LAYERS) for node in inlined(model).graph.node) < 2:
+    if sum(operator_of(node) in LAYERS for node in inlined(model).graph.node) < 2:
         return "its main graph has no two layers in a row: channels lie between one that makes and one that reads them"
     return None
 
@@ -67,7 +68,7 @@ def run(step: PruneChannels, model: Path, context: StepContext) -> list[Variant]
     walk = followed(graph)
     found = groups(walk)
     if not found:
-        return Skipped("no channel can leave: each one is part of an input or an output, or meets all others")
+        return Skipped(_blocked(walk))
     step = _within_time(step, walk, context)
     samples = context.calibration.first(step.samples)
     calibrator = Calibrator(walk.model, samples, context.folder, context.target.threads, context.pause)
@@ -81,6 +82,23 @@ def run(step: PruneChannels, model: Path, context: StepContext) -> list[Variant]
     )
     path = save(narrower, context.folder / "narrower.onnx")
     return [Variant(path, step, _label(step, found, len(removed), graph, narrower))]
+
+
+def _blocked(walk: Walk) -> str:
+    """Why there is no group of channels."""
+    words = "no channel can leave: each one is part of an input or an output, or meets all others"
+    if walk.stopped:
+        return f"{words}, or is lost where none can be followed: in {_named(walk.stopped)}"
+    if walk.unshaped:
+        return f"{words}, or is lost where shapes are not known: of what {_named(walk.unshaped)} reads"
+    return words
+
+
+def _named(operators: list[str]) -> str:
+    """Each once, at most three of them."""
+    names = list(dict.fromkeys(operators))
+    shown = names[:MOST_NAMED]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if shown[1:] else shown) + ", …" * (len(names) > MOST_NAMED)
 
 
 def _prepared(model: Path, context: StepContext) -> onnx.ModelProto | str:

@@ -27,6 +27,13 @@ def tie(walk: Walk, ids: Ids, parts: int) -> Ids:
     return table[0]
 
 
+def whole(walk: Walk, ids: Ids, parts: int) -> Ids:
+    """Each part can only leave as a whole; one id for each."""
+    if not parts or len(ids) % parts:
+        raise Unfollowed
+    return tie(walk, ids.reshape(parts, -1).T.ravel(), len(ids) // parts)
+
+
 def convolution(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
     x, weight = walk.input(node, 0), walk.input(node, 1)
     came, made, inside = ids_of(x[1]), ids_of(weight[0]), ids_of(weight[1])

@@ -4,7 +4,8 @@ import numpy as np
 import onnx
 
 from engine.graph import attribute
-from engine.prune.walk import Axes, Rule, Unfollowed, Walk, stay
+from engine.prune.rules.layers import ids_of, whole
+from engine.prune.walk import Axes, Rule, Unfollowed, Walk, length, stay
 
 REDUCTIONS = (
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
@@ -26,6 +27,16 @@ def instance_normalization(walk: Walk, node: onnx.NodeProto) -> list[Axes | None
     """Averages over positions, each channel for itself."""
     walk.freeze(*walk.input(node, 0)[2:])
     return batch_normalization(walk, node)
+
+
+def group_normalization(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
+    """Averages over the channels of each group, so that only whole groups leave."""
+    x, scale, shift = (walk.input(node, index) for index in range(3))
+    walk.freeze(*x[2:])
+    groups = whole(walk, ids_of(x[1]), attribute(node, "num_groups", 0))
+    for weight in (scale, shift):  # one number for each group, or from opset 21 on for each channel
+        walk.unite(weight[0], groups if length(weight[0]) == len(groups) else x[1])
+    return [list(x)]
 
 
 def layer_normalization(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
@@ -96,6 +107,7 @@ NORMALIZATIONS: dict[str, Rule] = {
     **dict.fromkeys(("ArgMax", "ArgMin"), selection),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "LpNormalization"), along_axis(-1)),
     "BatchNormalization": batch_normalization,
+    "GroupNormalization": group_normalization,
     "InstanceNormalization": instance_normalization,
     "LRN": local_response,
     "LayerNormalization": layer_normalization,

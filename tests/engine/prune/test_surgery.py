@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.zoo.specimen import made
 from engine.data import synthetic_samples
 from engine.graph import lift_constants, load
+from engine.measure.complexity import count
 from engine.prune.groups import followed, groups
 from engine.prune.surgery import without, zeroed
 from engine.signature import Signature
@@ -107,3 +109,18 @@ def test_layers_that_share_no_more_than_a_bias_of_zeros_are_not_tied() -> None:
     net.op("MatMul", x, net.weight(16, 2), name="y")
     found = groups(followed(net.output("y", ["batch", 2]).model()))
     assert [len(group) for group in found] == [16, 16]
+
+
+@pytest.mark.parametrize(("opset", "scales"), [(18, 4), (21, 32)])
+def test_whole_groups_leave_where_they_are_normalized(opset: int, scales: int) -> None:
+    model = made(
+        f"""<ir_version: 10, opset_import: ["" : {opset}]> g (float[N,3,8,8] x) => (float[N,5,8,8] y) {{
+        a = Conv<pads=[1,1,1,1]> (x, w1) n = GroupNormalization<num_groups=4> (a, s, b) r = Relu (n)
+        c = Conv (r, w2) d = Relu (c) y = Conv (d, w3) }}""",
+        {"w1": (32, 3, 3, 3), "s": (scales,), "b": (scales,), "w2": (24, 32, 1, 1), "w3": (5, 24, 1, 1)},
+    )
+    assert [len(group) for group in groups(followed(model))] == [4, 24]
+    difference, left = difference_when_halved(model)
+    assert difference < MOST_DIFFERENCE
+    assert left < 0.5
+    assert count(model).macs == 64 * (32 * 27 + 24 * 32 + 5 * 24)
