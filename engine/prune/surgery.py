@@ -8,8 +8,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from engine.graph import Names, attribute, copied, drop_unused, is_standard, replace_list
+from engine.graph import Names, attribute, copied, drop_unused, operator_of, replace_list
 from engine.prune.channels import Ids
+from engine.prune.rules.attention import ends_of_parts
 from engine.prune.rules.parts import slices
 from engine.prune.rules.shaping import shape_constant
 from engine.prune.walk import Axes, Axis, Walk
@@ -69,7 +70,7 @@ class Surgery:
         """The model without the channels."""
         graph = self.model.graph
         for node in graph.node:
-            rewrite = REWRITES.get(node.op_type) if is_standard(node, node.op_type) else None
+            rewrite = REWRITES.get(operator_of(node))
             if rewrite and (any(map(self.is_changed, node.output)) or any(map(self._matters, node.input))):
                 rewrite(self, node)
         replace_list(graph.node, [one for node in graph.node for one in (*self._before(node), node)])
@@ -93,7 +94,7 @@ class Surgery:
         node.input.extend([""] * (index + 1 - len(node.input)))
         node.input[index] = name
 
-    def set(self, node: onnx.NodeProto, name: str, value: int | None) -> None:
+    def set(self, node: onnx.NodeProto, name: str, value: int | Sequence[int] | None) -> None:
         """Give a node's attribute another value, or none."""
         replace_list(node.attribute, [entry for entry in node.attribute if entry.name != name])
         if value is not None:
@@ -154,11 +155,6 @@ def _normalized_by_group(surgery: Surgery, node: onnx.NodeProto) -> None:
     surgery.set(node, "num_groups", left)
 
 
-def _parts_left(surgery: Surgery, axis: Axis, parts: int) -> int:
-    """Of so many that leave as a whole."""
-    return int(surgery.stays(axis).reshape(parts, -1)[:, 0].sum())
-
-
 def _recurrent(surgery: Surgery, node: onnx.NodeProto) -> None:
     surgery.set(node, "hidden_size", int(surgery.stays(surgery.axes(node.input[2])[2]).sum()))
 
@@ -174,22 +170,62 @@ def _resize(surgery: Surgery, node: onnx.NodeProto) -> None:
         return
     changed = np.array([not surgery.stays(after[axis]).all() for axis in axes])
     if len(node.input) > 3 and node.input[3] and changed.any():
-        _resize_to_computed(surgery, node, changed, [size if isinstance(size, int) else 0 for size in now])
+        _put_among_computed(surgery, node, 3, changed, [size if isinstance(size, int) else 0 for size in now])
 
 
-def _resize_to_computed(surgery: Surgery, node: onnx.NodeProto, changed: Mask, lengths: list[int]) -> None:
+def _put_among_computed(surgery: Surgery, node: onnx.NodeProto, index: int, changed: Mask, lengths: list[int]) -> None:
     """Lengths that are computed as the model runs, but for those of axes that are narrower now."""
     output = node.output[0]
     condition = surgery.constant(changed, f"{output}_narrower")
     values = surgery.constant(np.array(lengths, np.int64), f"{output}_lengths")
     sizes = surgery.names.fresh(f"{output}_sizes")
-    surgery.added[output] = [helper.make_node("Where", [condition, values, node.input[3]], [sizes])]
-    node.input[3] = sizes
+    surgery.added[output] = [helper.make_node("Where", [condition, values, node.input[index]], [sizes])]
+    node.input[index] = sizes
+
+
+def _expand(surgery: Surgery, node: onnx.NodeProto) -> None:
+    """Of axes that are narrower now, 1 leaves the length that they have."""
+    before, numbers = surgery.axes(node.input[0]), surgery.walk.numbers[node.input[1]]
+    own = [*[None] * (len(numbers) - len(before)), *before][-len(numbers) :]
+    changed = np.array([not surgery.stays(axis).all() for axis in own])
+    written = surgery.walk.constant(node, 1)
+    if written is not None:
+        surgery.put(node, 1, np.where(changed, 1, written).tolist())
+    elif changed.any():
+        _put_among_computed(surgery, node, 1, changed, [1] * len(numbers))
+
+
+def _attention(surgery: Surgery, node: onnx.NodeProto) -> None:
+    for index, name in ((0, "q_num_heads"), (1, "kv_num_heads")):
+        axes, count = surgery.axes(node.input[index]), attribute(node, name, 0)
+        if count:
+            surgery.set(node, name, _parts_left(surgery, axes[1 if len(axes) == 4 else 2], count))
+
+
+def _parts_left(surgery: Surgery, axis: Axis, parts: int) -> int:
+    """Of so many that leave as a whole."""
+    return int(surgery.stays(axis).reshape(parts, -1)[:, 0].sum())
+
+
+def _attention_of_many_heads(surgery: Surgery, node: onnx.NodeProto) -> None:
+    surgery.set(
+        node, "num_heads", _parts_left(surgery, surgery.axes(node.input[0])[2], attribute(node, "num_heads", 0))
+    )
+
+
+def _attention_with_projection(surgery: Surgery, node: onnx.NodeProto) -> None:
+    made = surgery.stays(surgery.axes(node.input[1])[1])
+    parts = np.split(made, ends_of_parts(node, len(made)))
+    heads = parts[0].reshape(attribute(node, "num_heads", 0), -1)
+    surgery.set(node, "num_heads", int(heads[:, 0].sum()))
+    surgery.set(node, "qkv_hidden_sizes", [int(part.sum()) for part in parts])
 
 
 REWRITES: dict[str, Callable[[Surgery, onnx.NodeProto], None]] = {
+    "Attention": _attention,
     "Conv": _grouped,
     "ConvTranspose": _grouped,
+    "Expand": _expand,
     "GRU": _recurrent,
     "Gather": _gather,
     "GroupNormalization": _normalized_by_group,
@@ -199,6 +235,8 @@ REWRITES: dict[str, Callable[[Surgery, onnx.NodeProto], None]] = {
     "Resize": _resize,
     "Slice": _slice,
     "Split": _split,
+    "com.microsoft.Attention": _attention_with_projection,
+    "com.microsoft.MultiHeadAttention": _attention_of_many_heads,
 }
 
 

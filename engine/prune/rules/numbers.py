@@ -80,6 +80,38 @@ def _computed(operator: Callable[[int, int], int], first: Number, second: Number
     return operator(one, other) if isinstance(one, int) and isinstance(other, int) else None
 
 
+def positive(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
+    """Lengths are as they are."""
+    numbers = walk.numbers.get(node.input[0])
+    return None if numbers is None else [abs(one) if isinstance(one, int) else one for one in numbers]
+
+
+def equal(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
+    """1 where two numbers are the same. A length, whatever it is, is not the -1 that stands for what is left open."""
+    one, other = (walk.numbers.get(name) for name in node.input)
+    if not one or not other or len(one) != len(other):
+        return None
+    return [_is_equal(walk, first, second) for first, second in zip(one, other, strict=True)]
+
+
+def _is_equal(walk: Walk, one: Number, other: Number) -> Number:
+    if any(isinstance(number, int) and number < 0 for number in (one, other)):
+        return int(isinstance(one, int) and one == other)
+    walk.freeze(*(number for number in (one, other) if isinstance(number, np.ndarray)))
+    first, second = value_of(one), value_of(other)
+    return int(first == second) if isinstance(first, int) and isinstance(second, int) else None
+
+
+def chosen(walk: Walk, node: onnx.NodeProto) -> Numbers | None:
+    """Where: from one tensor or the other."""
+    where, one, other = (walk.numbers.get(name) for name in node.input)
+    if not where or not one or not other or not len(where) == len(one) == len(other):
+        return None
+    if not all(isinstance(holds, int) for holds in where):
+        return None
+    return [first if holds else second for holds, first, second in zip(where, one, other, strict=True)]
+
+
 def _divided(one: int, other: int) -> int:
     return int(one / other) if other else 0
 
@@ -87,13 +119,16 @@ def _divided(one: int, other: int) -> int:
 SHAPE: dict[str, Rule] = {"Shape": shape}
 NUMBERS: dict[str, NumberRule] = {
     **dict.fromkeys(("Identity", "Reshape", "Squeeze", "Unsqueeze"), kept),
+    "Abs": positive,
     "Add": computed(lambda one, other: one + other),
     "Cast": cast,
     "Concat": joined,
     "Div": computed(_divided),
+    "Equal": equal,
     "Gather": picked,
     "Mul": computed(lambda one, other: one * other),
     "Shape": lengths,
     "Slice": cut,
     "Sub": computed(lambda one, other: one - other),
+    "Where": chosen,
 }

@@ -44,7 +44,15 @@ def expand(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
     numbers = walk.numbers.get(node.input[1])
     if numbers is None:
         raise Unfollowed
-    return [broadcast(walk, [walk.input(node, 0), [_axis_of(number) for number in numbers]])]
+    x = walk.input(node, 0)
+    own: Axes = [*[None] * (len(numbers) - len(x)), *x][-len(numbers) :]
+    wanted = [_expanded(axis, number) for axis, number in zip(own, numbers, strict=True)]
+    return [broadcast(walk, [x, wanted])]
+
+
+def _expanded(axis: Axis, number: Number) -> Axis:
+    """An axis that is as long already stays what it is."""
+    return axis if isinstance(number, int) and number == length(axis) else _axis_of(number)
 
 
 def filled(walk: Walk, node: onnx.NodeProto) -> list[Axes | None]:
