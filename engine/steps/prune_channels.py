@@ -83,7 +83,8 @@ def run(step: PruneChannels, model: Path, context: StepContext) -> list[Variant]
         reconstructed(walk, removed, basis.seen, calibrator, context.tell) if rebuilds else without(walk, removed)
     )
     path = save(narrower, context.folder / "narrower.onnx")
-    return [Variant(path, step, _label(step, found, len(removed), graph, narrower))]
+    label = _label(step, found, len(removed), graph, narrower) + _missed(step, walk, narrower, context)
+    return [Variant(path, step, label)]
 
 
 def _blocked(walk: Walk) -> str:
@@ -176,13 +177,31 @@ def _for_target(step: PruneChannels, basis: Basis, scores: Scores, context: Step
     """Widths as the target wants them."""
     affordable = _affordable(len(basis.found) * len(SHARES), context)
     samples = context.calibration.first(min(step.samples, affordable, MOST_TO_NARROW))
-    sizes = {name: values.shape for name, values in next(samples.batches(context.target.batch_size)).items()}
     fewer = replace(basis, calibrator=replace(basis.calibrator, samples=samples))
-    narrowing = Narrowing(fewer, scores, step.multiple, sizes, context.tell)
+    narrowing = Narrowing(fewer, scores, step.multiple, _sizes(context), context.tell)
     if step.time_share is not None and context.glimpse is not None:
         return narrowing.for_time(step.time_share, context.glimpse)
-    original = load(context.original) if context.original else basis.walk.model
-    return narrowing.for_macs(step.macs_share or step.time_share or 1.0, count(original, sizes=sizes).macs)
+    return narrowing.for_macs(step.macs_share or step.time_share or 1.0, _original_macs(basis.walk, context))
+
+
+def _sizes(context: StepContext) -> dict[str, tuple[int, ...]]:
+    """Shapes of the inputs of one run."""
+    return {name: values.shape for name, values in next(context.calibration.batches(context.target.batch_size)).items()}
+
+
+def _original_macs(walk: Walk, context: StepContext) -> int | None:
+    original = load(context.original) if context.original else walk.model
+    return count(original, sizes=_sizes(context)).macs
+
+
+def _missed(step: PruneChannels, walk: Walk, narrower: onnx.ModelProto, context: StepContext) -> str:
+    """What to say where more operations are left than were asked for."""
+    if step.macs_share is None:
+        return ""
+    original, left = _original_macs(walk, context), count(narrower, sizes=_sizes(context)).macs
+    if not original or left is None or left <= step.macs_share * original:
+        return ""
+    return f", as few as its widths allow; {100 * step.macs_share:.0f} % were asked for"
 
 
 def _nothing(step: PruneChannels, found: list[Group]) -> str:

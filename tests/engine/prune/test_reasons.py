@@ -1,4 +1,4 @@
-"""What the step says where no channel can leave."""
+"""What the step says where no channel can leave, and where fewer operations were asked for than there can be."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 from benchmarks.zoo.specimen import made
 from engine.graph import save
 from engine.recipe import PruneChannels
-from engine.steps import Skipped
+from engine.steps import Skipped, Variant
 from tests.engine.prune.test_odd_graphs import BODY, HEAD, W1, W2
 from tests.engine.steps.outcome import run
 
@@ -54,3 +54,21 @@ def test_where_all_channels_meet_no_operator_is_blamed(tmp_path: Path) -> None:
     outcome = run(PruneChannels(), save(model, tmp_path / "model.onnx"), tmp_path / "out")
     assert isinstance(outcome, Skipped)
     assert outcome.reason.endswith("meets all others")
+
+
+def test_a_share_of_operations_that_cannot_be_had_is_told(tmp_path: Path) -> None:
+    """The second layer, which makes an output, is most of the work, and cannot get narrower than its output."""
+    model = made(
+        f"""{HEAD} g (float[N,64] x) => (float[N,5] y, float[N,64] z) {{ a = MatMul (x, w1) r = Relu (a)
+        y = MatMul (r, w2) z = MatMul (x, w3) }}""",
+        {"w1": (64, 16), "w2": (16, 5), "w3": (64, 64)},
+    )
+    path = save(model, tmp_path / "model.onnx")
+    labels = []
+    for share in (0.5, 0.95):
+        outcome = run(PruneChannels(macs_share=share), path, tmp_path / f"out{share}")
+        assert isinstance(outcome, list)
+        assert isinstance(outcome[0], Variant)
+        labels.append(outcome[0].label)
+    assert ", as few as its widths allow; 50 % were asked for" in labels[0]
+    assert "asked for" not in labels[1]
