@@ -4,8 +4,9 @@
     for i    ŵ_i = level nearest to w_i
              w_j ← w_j - (w_i - ŵ_i) U_ij / U_ii     for all j behind i, with UᵀU = H⁻¹, U upper triangular
 
-Inputs with the largest values come first, so that those which matter least take the last errors. Scales stay, so the
-file has the same size and speed. It needs a few hundred samples without labels, no gradients, and seconds.
+Inputs with the largest values come first, so that those which matter least take the last errors. A weight that is zero
+stays zero, so that what is pruned stays pruned. Scales stay, so the file has the same size and speed. It needs a few
+hundred samples without labels, no gradients, and seconds.
 
 Frantar et al. 2023 (GPTQ), after Hassibi & Stork 1993. The residual network on Fashion-MNIST with 4-bit weights, one
 scale per channel, activations in float: 13.6 dB by rounding each weight for itself, 28.0 dB so.
@@ -31,13 +32,15 @@ def fitted_levels(
     low, high = (np.broadcast_to(limit, in_levels.shape)[:, order] for limit in limits)
     scales = np.broadcast_to(scales, in_levels.shape)[:, order].astype(np.float64)
     weights = in_levels[:, order] * scales
+    pruned = weights == 0
     pull = _pull(moments[np.ix_(order, order)].astype(np.float64))
     levels = np.zeros_like(weights)
     for start in range(0, weights.shape[1], BLOCK):
         end = min(start + BLOCK, weights.shape[1])
         errors = np.zeros((len(weights), end - start))
         for place in range(start, end):
-            levels[:, place] = np.clip(np.rint(weights[:, place] / scales[:, place]), low[:, place], high[:, place])
+            wanted = np.where(pruned[:, place], 0, np.rint(weights[:, place] / scales[:, place]))
+            levels[:, place] = np.clip(wanted, low[:, place], high[:, place])
             off = (weights[:, place] - levels[:, place] * scales[:, place]) / pull[place, place]
             weights[:, place:end] -= np.outer(off, pull[place, place:end])
             errors[:, place - start] = off

@@ -27,6 +27,7 @@ PACE = np.float32(32)  #: how much faster than weights scales learn
 LARGEST_BIAS = np.iinfo(np.int32).min, np.iinfo(np.int32).max
 FULL_INPUT = 128  #: levels of an input at its largest: a bias moves as far as the weight that meets it
 FOUR_BITS = -8, 7
+NEXT_TO_ZERO = np.float32(2.0**-20)  #: of a level
 STORED = "_quantized"  #: what `qdq` appends to the name of a weight
 
 
@@ -127,12 +128,13 @@ class Twin:
 
     def _levels_of(self, one: Stored) -> np.ndarray:
         """How many levels each weight was before it was rounded, else since."""
-        known = self.floats.get(one.name.removesuffix(STORED))
-        if known is not None and known.shape == one.values.shape:
-            levels = one.in_levels(known)
-            if np.array_equal(np.clip(np.rint(levels), *self._limits(one)), one.values):
-                return levels
-        return one.values.astype(np.float32)
+        known, levels = self.floats.get(one.name.removesuffix(STORED)), one.values.astype(np.float32)
+        if known is None or known.shape != one.values.shape:
+            return _without_rounded_zeros(levels, np.full(levels.shape, _is_pruned(levels)))
+        exact = one.in_levels(known)
+        if np.array_equal(np.clip(np.rint(exact), *self._limits(one)), one.values):
+            levels = exact
+        return _without_rounded_zeros(levels, known == 0)
 
     def _store(self, values: np.ndarray | np.generic, wish: str) -> str:
         name = self._names.fresh(wish)
@@ -186,6 +188,19 @@ def _levels(weights: list[Stored]) -> int:
         (int(np.abs(one.values.astype(np.int32)).max(initial=0)) for one in weights if one.bits == 8), default=0
     )
     return REDUCED_LEVELS if largest <= REDUCED_LEVELS else FULL_LEVELS
+
+
+def _is_pruned(levels: np.ndarray) -> bool:
+    """Whether a weight has been pruned, where just its levels are known: there are more zeros than ones of both signs.
+
+    Of a bell-shaped weight, rounding makes about half as many.
+    """
+    return int(np.sum(levels == 0)) > int(np.sum(np.abs(levels) == 1))
+
+
+def _without_rounded_zeros(levels: np.ndarray, pruned: np.ndarray) -> np.ndarray:
+    """What rounding made zero is next to zero only: whoever trains the twin keeps weights that are zero as pruned."""
+    return np.where((levels == 0) & ~pruned, NEXT_TO_ZERO, levels).astype(np.float32)
 
 
 def _put(place: onnx.TensorProto, values: np.ndarray) -> None:

@@ -1,4 +1,11 @@
-"""The graph that learns: its weights, and what moves them."""
+"""The graph that learns: its weights, and what moves them.
+
+    w ← w + m · step      m = 0 where a kernel or matrix was zero at the beginning, so that pruned weights stay pruned
+
+A zero counts as pruned where its weight is neither free of zeros nor all zero: weights that are drawn or learned meet
+exact zero next to never, and a layer that begins with nothing else must learn. What has one axis, such as a bias, may
+begin with any zeros.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,6 +31,7 @@ class Student:
         for name, weight in self.graph.weights().items():
             weight.requires_grad_(name in names and weight.dtype is torch.float32 and weight.numel() > 1)
         self.weights = {name: weight for name, weight in self.graph.weights().items() if weight.requires_grad}
+        self._masks = {name: mask for name, weight in self.weights.items() if (mask := _kept(weight)) is not None}
         self.optimizer = Adam(self.weights)
 
     def outputs(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -33,9 +41,7 @@ class Student:
     @torch.no_grad()
     def move(self, rate: float) -> bool:
         """One step along the gradients; False, and no step, where they are not finite."""
-        gradients = [
-            torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in self.weights.values()
-        ]
+        gradients = [self._gradient(name, weight) for name, weight in self.weights.items()]
         norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
         if not torch.isfinite(norm):
             return False
@@ -43,6 +49,12 @@ class Student:
             gradients = [gradient * (LARGEST_NORM / norm) for gradient in gradients]
         self.optimizer.step(gradients, rate)
         return True
+
+    def _gradient(self, name: str, weight: Tensor) -> Tensor:
+        """Zero where the weight was pruned; Adam never moves what has no gradient."""
+        if weight.grad is None:
+            return torch.zeros_like(weight)
+        return weight.grad * self._masks[name] if name in self._masks else weight.grad
 
     def forget_gradients(self) -> None:
         for weight in self.weights.values():
@@ -57,3 +69,10 @@ class Student:
         """Give the weights these values."""
         for name, weight in self.weights.items():
             weight.copy_(torch.from_numpy(values[name]))
+
+
+def _kept(weight: Tensor) -> Tensor | None:
+    """1 where a pruned weight is left and 0 where it is gone, in its shape; None where it was not pruned."""
+    axes = sum(size > 1 for size in weight.shape)
+    left = weight.detach() != 0
+    return left.to(weight.dtype) if axes > 1 and left.any() and not left.all() else None

@@ -5,6 +5,9 @@
 Runtimes for dense tensors, such as ONNX Runtime, multiply by a zero as fast as by any other number: the model does not
 get faster, and the file does not get smaller. What shrinks is the file as it is compressed on its way, and what a
 runtime with sparse kernels may make of it (2:4 on NVIDIA GPUs since Ampere). For speed, take `prune_channels`.
+
+Training and quantization behind it keep the zeros: a matrix or kernel that is zero in part, and not as a whole, learns
+in what is left of it.
 Han et al. 2015; Mishra et al. 2021 (N:M).
 """
 

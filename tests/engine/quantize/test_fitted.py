@@ -38,6 +38,15 @@ def test_inputs_that_are_always_zero_do_no_harm() -> None:
     assert np.array_equal(fitted_levels(weights, np.ones(()), np.zeros((30, 30)), LIMITS), np.rint(weights))
 
 
+def test_a_weight_that_is_zero_stays_zero() -> None:
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((1000, 30)) @ random.standard_normal((30, 30))
+    weights = np.where(random.random((20, 30)) < 0.5, 0, random.uniform(-6, 6, (20, 30)))
+    fitted = fitted_levels(weights, np.ones(()), rows.T @ rows / len(rows), LIMITS)
+    assert not fitted[weights == 0].any()
+    assert rounding_noise(fitted, weights, rows) < 0.9 * rounding_noise(np.rint(weights), weights, rows)
+
+
 @pytest.mark.parametrize("attributes", [{}, {"strides": [2, 1], "pads": [1, 0, 1, 2]}, {"dilations": [1, 2]}])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_a_patch_is_what_a_kernel_is_multiplied_by(attributes: dict[str, list[int]], groups: int) -> None:

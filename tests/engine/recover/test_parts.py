@@ -67,6 +67,22 @@ def test_weights_inside_of_branches_learn() -> None:
     assert set(Student(branching().model()).weights) == {"then_weight", "else_weight"}
 
 
+def test_pruned_weights_stay_pruned_and_layers_that_begin_with_zeros_learn() -> None:
+    net = Net()
+    pruned, begun = np.tile(np.float32([[1, 0]]), (8, 4)), np.zeros((8, 3), np.float32)
+    x = net.op("MatMul", net.input("x", ["batch", 8]), net.constant(pruned, "pruned"))
+    x = net.op("Add", x, net.constant(np.zeros((1, 8), np.float32), "bias"))
+    net.op("MatMul", x, net.constant(begun, "begun"), name="y")
+    student = Student(net.output("y", ["batch", 3]).model())
+    for _ in range(3):
+        student.forget_gradients()
+        (student.outputs({"x": torch.ones(2, 8)})["y"] - 1).square().sum().backward()
+        assert student.move(0.1)
+    values = student.values()
+    assert np.array_equal(values["pruned"] != 0, pruned != 0) and (values["pruned"][:, 0] != 1).all()
+    assert values["bias"][:, ::2].all() and values["begun"][::2].all()
+
+
 SCORES = np.random.default_rng(0).standard_normal((32, 5)).astype(np.float32)
 SHARES = np.exp(SCORES) / np.exp(SCORES).sum(1, keepdims=True)
 

@@ -8,12 +8,14 @@ from onnx import numpy_helper
 from pydantic import ValidationError
 
 from engine.graph import load, operators
-from engine.recipe import PruneWeights
+from engine.recipe import Distill, EightBits, PruneWeights, QuantizeAwareTraining, Step, Target
+from engine.steps import STEPS, StepContext
 from engine.steps.prune_weights import zipped_bytes
-from tests.engine.steps.outcome import sqnr_db, variants
-from tests.models import small_cnn, transformer
+from tests.engine.steps.outcome import FIXED, made_up, sqnr_db, variants
+from tests.models import mlp, small_cnn, transformer
 
 RESIDUAL = Path("examples/fashion/residual.onnx")
+FORMAT = {name: getattr(FIXED, name) for name in EightBits.model_fields}
 
 
 def weights(path: Path) -> dict[str, np.ndarray]:
@@ -70,3 +72,39 @@ def test_the_label_says_what_it_saves_and_what_it_does_not(tmp_path: Path) -> No
 def test_a_pattern_that_keeps_all_or_nothing_is_refused(pattern: str) -> None:
     with pytest.raises(ValidationError):
         PruneWeights(pattern=pattern)
+
+
+@pytest.mark.parametrize("step", [PruneWeights(ratio=0.6), PruneWeights(pattern="2:4")], ids=["ratio", "pattern"])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        Distill(steps=6, batch_size=8, learning_rate=3e-3),
+        FIXED.model_copy(update={"fit_rounding": True}),
+        QuantizeAwareTraining(**FORMAT, steps=6, batch_size=8, learning_rate=3e-3),
+        QuantizeAwareTraining(**FORMAT | {"fit_rounding": True}, steps=6, batch_size=8, learning_rate=3e-3),
+    ],
+    ids=["distill", "quantize_static", "quantize_aware_training", "from fitted weights"],
+)
+def test_zeros_stay_zero_whatever_comes_behind(step: PruneWeights, behind: Step, tmp_path: Path) -> None:
+    path = mlp().save(tmp_path / "model.onnx")
+    (pruned,) = variants(step, path, tmp_path / "pruned")
+    (after,) = variants(behind, pruned.path, tmp_path / "after")
+    assert share_of_zeros(after.path) >= share_of_zeros(pruned.path)
+    assert sqnr_db(pruned.path, after.path) < 100
+
+
+def test_a_pruned_network_that_is_quantized_already_keeps_its_zeros_as_it_learns(tmp_path: Path) -> None:
+    path = mlp().save(tmp_path / "model.onnx")
+    (pruned,) = variants(PruneWeights(pattern="2:4"), path, tmp_path / "pruned")
+    (static,) = variants(FIXED, pruned.path, tmp_path / "static")
+    step = QuantizeAwareTraining(**FORMAT, steps=6, batch_size=8, learning_rate=1e-2)
+    context = StepContext(made_up(path), tmp_path / "after", Target(), 0, original=path, cores=1)
+    outcome = STEPS[QuantizeAwareTraining].run(step, static.path, context)
+    assert isinstance(outcome, list), outcome
+    assert share_of_zeros(outcome[0].path) >= share_of_zeros(pruned.path)
+    assert sqnr_db(static.path, outcome[0].path) < 100
+
+
+def share_of_zeros(path: Path) -> float:
+    large = [values for values in weights(path).values() if values.ndim > 1 and values.size >= 1024]
+    return float(np.concatenate([values.ravel() == 0 for values in large]).mean())
