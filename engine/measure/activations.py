@@ -8,7 +8,8 @@ Two passes over the samples through ONNX Runtime, one sample at a time: sums fir
 not grow with the number of samples.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,18 @@ import onnx
 from engine import beside
 from engine.data import Samples
 from engine.errors import StepFailed
-from engine.graph import Wiring, give_out, is_standard, load_structure, save_structure
+from engine.graph import (
+    NO_INPUT,
+    Shape,
+    Wiring,
+    attribute,
+    give_out,
+    is_standard,
+    load_structure,
+    save_structure,
+    tensor_types,
+)
+from engine.measure.complexity import infer_shapes
 from engine.measure.session import open_session, session_options
 from engine.report import ActivationLayer
 from engine.runtime import ERRORS, reason
@@ -28,7 +40,13 @@ NONLINEAR = (
     "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Elu",
     "Selu", "Celu", "Gelu", "Mish", "Swish", "Softplus", "Softsign", "Erf",
 )  # fmt: skip
-CONVOLUTIONAL = ("Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "MaxPool", "AveragePool")
+CONVOLUTIONAL = (
+    "Conv", "ConvTranspose", "DeformConv", "BatchNormalization", "InstanceNormalization", "GroupNormalization",
+    "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool",
+)  # fmt: skip
+LINEAR = ("MatMul", "Gemm", "Einsum", "Gather", "LayerNormalization", "RMSNormalization", "LSTM", "GRU", "RNN")
+RESHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+FARTHEST = 64  #: nodes between an activation and its layer
 NEARLY = 0.999
 DEVIATIONS = 6
 MOST_SAMPLES = 64
@@ -115,20 +133,61 @@ def activations(
 
 
 def _layers(model: onnx.ModelProto) -> list[_Layer]:
-    wiring = Wiring.of(model.graph)
-    return [_Layer(node, _channel_axis(node, wiring)) for node in model.graph.node if is_standard(node, *NONLINEAR)]
+    found = [node for node in model.graph.node if is_standard(node, *NONLINEAR)]
+    axes = _Axes.of(model) if found else None
+    return [_Layer(node, axes.of_channels(node)) for node in found] if axes else []
 
 
-def _channel_axis(node: onnx.NodeProto, wiring: Wiring) -> int:
-    """1 behind convolutions, else the last one: followed upwards along first inputs for a few nodes."""
-    for _ in range(4):
-        if is_standard(node, *CONVOLUTIONAL):
-            return 1
-        above = wiring.producers.get(node.input[0]) if node.input else None
-        if above is None:
-            break
-        node = above
-    return -1
+@dataclass(frozen=True)
+class _Axes:
+    """Where the channels lie: on axis 1 behind convolutions, on the last one behind products, which is -1."""
+
+    wiring: Wiring
+    constants: AbstractSet[str]
+    shapes: Mapping[str, Shape | None]
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> "_Axes":
+        types = tensor_types(infer_shapes(model).graph)
+        constants = {weight.name for weight in model.graph.initializer}
+        constants |= {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
+        return cls(Wiring.of(model.graph), constants, {name: known.shape for name, known in types.items()})
+
+    def of_channels(self, node: onnx.NodeProto) -> int:
+        """The nearest layer behind decides, and what moves axes in between."""
+        moving: list[onnx.NodeProto] = []
+        above: onnx.NodeProto | None = node
+        for _ in range(FARTHEST):
+            if above is None or is_standard(above, *CONVOLUTIONAL, *LINEAR):
+                break
+            if is_standard(above, "Transpose", *RESHAPING):
+                moving.append(above)
+            above = self.wiring.producers.get(self._followed(above))
+        axis = 1 if above is not None and is_standard(above, *CONVOLUTIONAL) else -1
+        for one in reversed(moving):
+            axis = self._turned(one, axis) if one.op_type == "Transpose" else self._reshaped(one, axis)
+        return axis
+
+    def _followed(self, node: onnx.NodeProto) -> str:
+        """The input that is no constant; of two, the one that the other is broadcast to."""
+        inputs = [name for name in node.input if name and name not in self.constants]
+        whole = [name for name in inputs if self.shapes.get(name) == self.shapes.get(node.output[0])]
+        return next(iter([*whole, *inputs]), NO_INPUT)
+
+    def _turned(self, node: onnx.NodeProto, axis: int) -> int:
+        order = list(attribute(node, "perm", ())) or list(range(len(self.shapes.get(node.input[0]) or ())))[::-1]
+        return order.index(axis % len(order)) if order else -1
+
+    def _reshaped(self, node: onnx.NodeProto, axis: int) -> int:
+        """The same axis where those in front of it or those behind it stay; else the last one."""
+        before, after = (self.shapes.get(name) for name in (node.input[0], node.output[0]))
+        if not before or not after:
+            return -1
+        axis %= len(before)
+        behind = len(before) - axis
+        if before[: axis + 1] == after[: axis + 1]:
+            return axis
+        return len(after) - behind if before[axis:] == after[-behind:] else -1
 
 
 def _seen(

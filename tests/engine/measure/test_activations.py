@@ -1,8 +1,10 @@
 """Activations are described as they are: zeros counted, dead channels found, outliers seen."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from onnx import TensorProto
 
 from engine.data import Samples, synthetic_samples
@@ -40,6 +42,43 @@ def test_zeros_and_dead_channels_are_counted(tmp_path: Path) -> None:
 def test_channels_of_convolutions_lie_on_the_second_axis_and_those_of_transformers_on_the_last(tmp_path: Path) -> None:
     assert [layer.channels for layer in described(small_cnn(width=24), tmp_path)] == [24, 24]
     assert [layer.channels for layer in described(transformer(width=32), tmp_path)] == [128]
+
+
+@pytest.mark.parametrize(
+    ("attach", "channels", "dead"),
+    [
+        (lambda net, x: scaled(net, scaled(net, x)), 16, 4),
+        (lambda net, x: net.op("Add", net.op("GlobalAveragePool", x), scaled(net, x)), 16, 4),
+        (lambda net, x: net.op("Transpose", x, perm=[0, 2, 3, 1]), 16, 4),
+        (lambda net, x: net.op("Reshape", x, net.constant(np.array([0, 16, -1]))), 16, 4),
+        (lambda net, x: net.op("MatMul", rows(net, x), net.weight(16, 32)), 32, None),
+        (
+            lambda net, x: net.op("MatMul", net.op("Transpose", rows(net, x), perm=[0, 2, 1]), net.weight(64, 32)),
+            32,
+            None,
+        ),
+    ],
+    ids=["scaled", "broadcast", "transposed", "reshaped", "product", "product of what is transposed"],
+)
+def test_channels_are_found_through_what_stands_between(
+    attach: Callable[[Net, str], str], channels: int, dead: int | None, tmp_path: Path
+) -> None:
+    net = Net()
+    bias = np.where(np.arange(16) < 4, -1000, 0).astype(np.float32)
+    x = net.op("Conv", net.input("x", ["batch", 3, 8, 8]), net.weight(16, 3, 3, 3), net.constant(bias), pads=[1] * 4)
+    net.op("Relu", attach(net, x), name="y")
+    (layer,) = described(net.output("y", None), tmp_path)
+    assert layer.channels == channels and dead in (layer.dead, None)
+
+
+def scaled(net: Net, x: str) -> str:
+    ones, zeros = np.ones((16, 1, 1), np.float32), np.zeros((16, 1, 1), np.float32)
+    return net.op("Add", net.op("Mul", net.constant(ones), x), net.constant(zeros))
+
+
+def rows(net: Net, x: str) -> str:
+    """(batch, positions, channels)"""
+    return net.op("Transpose", net.op("Reshape", x, net.constant(np.array([0, 16, -1]))), perm=[0, 2, 1])
 
 
 def test_mean_and_deviation_are_those_of_all_values(tmp_path: Path) -> None:
