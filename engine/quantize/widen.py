@@ -1,4 +1,4 @@
-"""float16 models as float32 ones, since the 8-bit kernels for CPUs start from float32.
+"""float16 models as float32 ones, since the 8-bit kernels for CPUs start from float32, and weights learn in it.
 
     x ─ Cast ─ x_wide ─ … all in float32 … ─ y_wide ─ Cast ─ y          inputs and outputs keep their types
 
@@ -7,20 +7,21 @@ the same but for what is no longer rounded on the way.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from engine.graph import Names, all_graphs, all_nodes, replace_list
+from engine.graph import Names, all_graphs, all_nodes, constant_of, replace_list
 
 HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
+LARGEST = float(np.finfo(np.float16).max)
 TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 
 
 def has_half_weights(model: ModelProto) -> bool:
-    """Whether initializers anywhere in the model are float16."""
-    return any(tensor.data_type == HALF for graph in all_graphs(model.graph) for tensor in graph.initializer)
+    """Whether constants anywhere in the model are float16."""
+    return any(tensor.data_type == HALF for tensor in _stored(model))
 
 
 def widened(model: ModelProto) -> ModelProto:
@@ -37,6 +38,29 @@ def widened(model: ModelProto) -> ModelProto:
             _widen_attribute(attribute)
     _restore_interface(copy, model.graph)
     return copy
+
+
+def narrowed(wide: ModelProto, model: ModelProto) -> ModelProto:
+    """The float16 model with the values of its wide copy, rounded."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for place, source in zip(_stored(copy), _stored(wide), strict=True):
+        if place.data_type in (HALF, SINGLE):
+            values = numpy_helper.to_array(source)
+            place.CopyFrom(numpy_helper.from_array(_half(values) if place.data_type == HALF else values, place.name))
+    return copy
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    """Rounded; what is finite stays so."""
+    return np.where(np.isfinite(values), np.clip(values, -LARGEST, LARGEST), values).astype(np.float16)
+
+
+def _stored(model: ModelProto) -> Iterator[TensorProto]:
+    """All constants, in an order that is the same in a wide copy."""
+    for graph in all_graphs(model.graph):
+        yield from graph.initializer
+        yield from (tensor for node in graph.node if (tensor := constant_of(node)) is not None)
 
 
 def _widen_tensor(tensor: TensorProto) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.measure.accuracy.decisions import Decision, decision_for_labels, plain
-from engine.recover.targets import LEAST_PROBABILITY, Kind, Target, target_of
+from engine.recover.targets import LEAST_PROBABILITY, Kind, Target, single, target_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def label_target(output: str, values: np.ndarray, labels: np.ndarray) -> LabelTa
 
 def label_loss(target: LabelTarget, output: Tensor, labels: Tensor) -> Tensor:
     """Mean over the samples."""
-    shown, wanted = _plain(output), _plain(labels)
+    shown, wanted = _plain(single(output)), _plain(labels)
     if target.decision is None:
         return functional.mse_loss(shown, wanted.to(shown.dtype)) / target.power
     if target.decision.axis is None:

@@ -48,6 +48,7 @@ def target_of(name: str, values: np.ndarray) -> Target | None:
         or not np.isfinite(values).any()
     ):
         return None
+    values = values.astype(np.promote_types(values.dtype, np.float32))  # sums of float16 are too coarse
     axis = _class_axis(values)
     finite = np.where(np.isfinite(values), values, 0).astype(np.float64)
     if axis is None:
@@ -79,6 +80,7 @@ def distance(target: Target, student: Tensor, teacher: Tensor, temperature: floa
 
     Nothing is said of outputs whose number of rows depends on the data, where the two came to different numbers.
     """
+    student, teacher = single(student), single(teacher)
     if student.shape != teacher.shape or not teacher.numel():
         return student.sum() * 0
     if target.kind is Kind.VALUES:
@@ -88,6 +90,11 @@ def distance(target: Target, student: Tensor, teacher: Tensor, temperature: floa
         student, teacher = (values.clamp_min(LEAST_PROBABILITY).log() for values in (student, teacher))
         return divergence(student, teacher, temperature)
     return divergence(student, teacher, temperature) + _squared_error(student, teacher) / target.power
+
+
+def single(values: Tensor) -> Tensor:
+    """What a loss computes in: float16 is too coarse, and ends at 65,504."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

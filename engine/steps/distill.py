@@ -7,6 +7,8 @@ With `width`, a narrower copy is made first, as `prune_channels` does, and taugh
 `features`, sums and pooled tensors inside are compared as well, where both have them in one shape; a step then takes
 1.6 times as long.
 
+A float16 model learns in float32, and is float16 again in the end.
+
 The graph stays as it is, only the values of its weights change (Adam, one warm-up, a cosine down to nothing). A tenth
 of the samples is held out: the weights that do best there are kept, and where none does better than before, nothing
 changes. Weights that `prune_weights` made zero stay zero. Batch, learning rate and number of steps are found out by
@@ -25,18 +27,21 @@ from pathlib import Path
 import onnx
 
 from engine.digest import sha256
-from engine.graph import all_graphs, all_nodes, constant_of, load
+from engine.graph import all_graphs, all_nodes, constant_of, load, save
+from engine.quantize.widen import has_half_weights, narrowed, widened
 from engine.recipe import Distill, PruneChannels
 from engine.steps import learning, prune_channels
 from engine.steps.base import Skipped, StepContext, Variant
+
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
 def refuse(model: onnx.ModelProto) -> str | None:
     """Why there is nothing to teach, as far as a glance can tell."""
     constants = [weight for graph in all_graphs(model.graph) for weight in graph.initializer]
     constants += [tensor for node in all_nodes(model) if (tensor := constant_of(node)) is not None]
-    if not any(constant.data_type == onnx.TensorProto.FLOAT and constant.dims for constant in constants):
-        return "it has no float32 weights that could learn"
+    if not any(constant.data_type in FLOATS and constant.dims for constant in constants):
+        return "it has no float32 or float16 weights that could learn"
     return learning.refusal(model)
 
 
@@ -57,11 +62,12 @@ def run(step: Distill, model: Path, context: StepContext) -> list[Variant] | Ski
     here = Classroom(context.folder, context.kept, context.pause, context.tell)
     options = learning.options(step, context, context.seconds - (time.monotonic() - began))
     options = replace(options, features=step.features)
-    outcome = recover(model, teacher, context.calibration, options, here)
+    outcome = recover(_wide(model, context.folder), teacher, context.calibration, options, here)
     if isinstance(outcome, str):
         return Skipped(outcome)
     label = f"{whose}distilled in {outcome.course.step:,} steps"
-    return [Variant(outcome.path, learning.decided(step, outcome), label, training=learning.training(step, outcome))]
+    path = _as_before(outcome.path, model, context.folder)
+    return [Variant(path, learning.decided(step, outcome), label, training=learning.training(step, outcome))]
 
 
 def _narrower(step: Distill, model: Path, context: StepContext) -> tuple[Path, str] | Skipped:
@@ -72,3 +78,15 @@ def _narrower(step: Distill, model: Path, context: StepContext) -> tuple[Path, s
     if isinstance(outcome, Skipped):
         return Skipped(f"there is no narrower copy of it: {outcome.reason}")
     return outcome[0].path, f"{outcome[0].label}, "
+
+
+def _wide(model: Path, folder: Path) -> Path:
+    """What learns: in float32, since the steps of a training are too small for float16."""
+    graph = load(model)
+    return save(widened(graph), folder / "wide.onnx") if has_half_weights(graph) else model
+
+
+def _as_before(taught: Path, model: Path, folder: Path) -> Path:
+    """The file that learned, in the floats of the model."""
+    graph = load(model)
+    return save(narrowed(load(taught), graph), folder / "distilled.onnx") if has_half_weights(graph) else taught

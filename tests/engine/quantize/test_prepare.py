@@ -8,8 +8,8 @@ import pytest
 
 from engine.graph import load, opset, save
 from engine.quantize.prepare import at_opset
-from engine.quantize.widen import widened
-from tests.engine.steps.outcome import made_up, outputs
+from engine.quantize.widen import narrowed, widened
+from tests.engine.steps.outcome import halved, made_up, outputs
 from tests.models import Net, small_cnn
 
 
@@ -47,14 +47,8 @@ def test_an_upgrade_leaves_axes_without_a_name_nameless(tmp_path: Path) -> None:
 
 
 def test_a_widened_model_takes_and_gives_float16_and_computes_in_float32(tmp_path: Path) -> None:
-    model = small_cnn().model()
-    half = onnx.TensorProto.FLOAT16
-    for tensor in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor).astype(np.float16)
-        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.elem_type = half
-    path = save(model, tmp_path / "half.onnx")
+    path = halved(small_cnn().save(tmp_path / "model.onnx"), tmp_path / "half.onnx")
+    model = load(path)
     wide = save(widened(model), tmp_path / "wide.onnx")
     types = {tensor.data_type for tensor in load(wide).graph.initializer}
     assert types == {onnx.TensorProto.FLOAT}
@@ -62,3 +56,8 @@ def test_a_widened_model_takes_and_gives_float16_and_computes_in_float32(tmp_pat
     for before, after in zip(outputs(path, made_up(path)), outputs(wide, made_up(path)), strict=True):
         assert after.dtype == np.float16
         np.testing.assert_allclose(after, before, rtol=0.02, atol=0.02)
+
+
+def test_a_model_that_was_widened_is_the_same_when_it_is_narrow_again(tmp_path: Path) -> None:
+    model = load(halved(small_cnn().save(tmp_path / "model.onnx"), tmp_path / "half.onnx"))
+    assert narrowed(widened(model), model) == model

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 from onnx import numpy_helper
 
@@ -43,6 +44,18 @@ def shaken(path: Path, to: Path, noise: float = 0.3, seed: int = 1) -> Path:
         if values.dtype == np.float32 and values.size > 1:
             noisy = values + noise * values.std() * random.standard_normal(values.shape)
             weight.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), weight.name))
+    return save(model, to)
+
+
+def halved(path: Path, to: Path) -> Path:
+    """The same graph, all in float16: weights, inputs and outputs."""
+    model = load(path)
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype == np.float32:
+            weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), weight.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     return save(model, to)
 
 

@@ -9,7 +9,8 @@ import pytest
 from engine.graph import load, weights_of
 from engine.recipe import Distill, PruneChannels, Target
 from engine.steps import STEPS, Skipped, StepContext, Variant
-from tests.engine.steps.outcome import made_up, shaken, sqnr_db
+from tests.engine.recover.pupils import without_weights
+from tests.engine.steps.outcome import halved, made_up, shaken, sqnr_db
 from tests.models import Net, residual_cnn, small_cnn
 
 
@@ -101,3 +102,13 @@ def test_a_student_of_the_users_own_learns_from_the_original(tmp_path: Path) -> 
     assert [node.op_type for node in load(outcome[0].path).graph.node] == [
         node.op_type for node in load(student).graph.node
     ]
+
+
+def test_a_float16_network_learns_and_stays_one(tmp_path: Path) -> None:
+    whole = small_cnn().save(tmp_path / "whole.onnx")
+    original = halved(whole, tmp_path / "original.onnx")
+    model = halved(shaken(whole, tmp_path / "shaken.onnx"), tmp_path / "model.onnx")
+    outcome = STEPS[Distill].run(Distill(steps=40, batch_size=16), model, context(tmp_path, model, original))
+    assert isinstance(outcome, list), outcome
+    assert sqnr_db(original, outcome[0].path) > sqnr_db(original, model) + 3
+    assert without_weights(load(outcome[0].path)) == without_weights(load(model))
