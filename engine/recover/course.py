@@ -45,6 +45,11 @@ class Course:
         """As `asdict` wrote it."""
         return cls(**values | {"points": [Point(**point) for point in values["points"]]})
 
+    def note(self, note: str) -> None:
+        """Say it once, however often the training is gone on with."""
+        if note not in self.notes:
+            self.notes.append(note)
+
     def rate_now(self) -> float:
         """Of the next step; half as large after each restart."""
         peak, warm_up = self.rate / 2**self.restarts, max(self.steps * WARM_UP, 1)

@@ -113,7 +113,9 @@ class _Recovery:
             return "it says what the original says already"
         training = self._training(learner, examiner)
         if self.options.features and not inner:
-            training.course.notes.append("No inner tensors were compared, since the two have none in common.")
+            training.course.note("No inner tensors were compared, since the two have none in common.")
+        if learner.left_out:
+            training.course.note(learner.left_out)
         training.run()
         if training.course.best_step == 0:
             return f"none of {training.course.step:,} training steps brought it nearer on samples that it did not see"

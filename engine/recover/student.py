@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.differentiable import DifferentiableGraph
 from engine.graph import inlined
 from engine.recover.adam import Adam, State
-from engine.recover.trainable import read_as_weights
+from engine.recover.trainable import not_learned, read_as_weights
 
 LARGEST_NORM = 1.0  #: of all gradients together
 
@@ -27,10 +27,13 @@ class Student:
 
     def __init__(self, model: onnx.ModelProto, taps: Sequence[str] = ()) -> None:
         self.graph = DifferentiableGraph(model, taps=taps)
-        names = read_as_weights(inlined(model))
-        for name, weight in self.graph.weights().items():
+        plain, found = inlined(model), self.graph.weights()
+        names = read_as_weights(plain)
+        for name, weight in found.items():
             weight.requires_grad_(name in names and weight.dtype is torch.float32 and weight.numel() > 1)
-        self.weights = {name: weight for name, weight in self.graph.weights().items() if weight.requires_grad}
+        self.weights = {name: weight for name, weight in found.items() if weight.requires_grad}
+        #: what does not learn, in words, where it is much
+        self.left_out = not_learned(plain, {name: weight.shape for name, weight in found.items()}, self.weights)
         self._masks = {name: mask for name, weight in self.weights.items() if (mask := _kept(weight)) is not None}
         self.optimizer = Adam(self.weights)
 

@@ -67,6 +67,60 @@ def test_weights_inside_of_branches_learn() -> None:
     assert set(Student(branching().model()).weights) == {"then_weight", "else_weight"}
 
 
+def learning(net: Net) -> set[str]:
+    model = net.output("y", None).model()
+    model.opset_import.add(domain="com.microsoft", version=1)
+    return set(Student(model).weights)
+
+
+def test_the_weights_of_runtime_operators_learn() -> None:
+    net = Net()
+    x = net.input("x", ["batch", 6, 32])
+    bias = [net.constant(np.ones(size, np.float32), f"bias{size}") for size in (96, 32)]
+    packed = net.constant(net.random.standard_normal((32, 96)).astype(np.float32), "packed")
+    attended = net.op("Attention", x, packed, bias[0], domain="com.microsoft", num_heads=4)
+    scale = net.constant(np.ones(32, np.float32), "scale")
+    summed = net.op("SkipSimplifiedLayerNormalization", x, attended, scale, domain="com.microsoft")
+    net.op("FastGelu", summed, bias[1], name="y", domain="com.microsoft")
+    assert learning(net) == {"packed", "bias96", "scale", "bias32"}
+
+
+def test_a_weight_that_is_normalized_as_the_graph_runs_learns() -> None:
+    net = Net()
+    direction = net.constant(net.random.standard_normal((8, 8)).astype(np.float32), "direction")
+    length = net.constant(np.ones((1, 8), np.float32), "length")
+    unit = net.op("Div", direction, net.op("ReduceL2", direction, axes=[0]))
+    net.op("MatMul", net.input("x", ["batch", 8]), net.op("Mul", unit, length), name="y")
+    assert learning(net) == {"direction", "length"}
+
+
+def table_of_positions(operator: str) -> Net:
+    """Added it says where a row stands; multiplied it turns it."""
+    net = Net()
+    x = net.linear(net.input("x", ["batch", 6, 8]), (8, 8))
+    table = net.constant(net.random.standard_normal((1, 64, 8)).astype(np.float32), "table")
+    places = [net.constant(np.array([number])) for number in (0, 6, 1)]
+    net.op(operator, x, net.op("Slice", table, *places), name="y")
+    return net
+
+
+def test_a_part_of_a_table_of_positions_learns_where_it_is_added() -> None:
+    assert "table" in learning(table_of_positions("Add")) and "table" not in learning(table_of_positions("Mul"))
+
+
+def test_a_mask_does_not_learn() -> None:
+    net = Net()
+    x = net.linear(net.input("x", ["batch", 8, 8]), (8, 8))
+    net.op("Add", x, net.constant(np.triu(np.full((8, 8), -np.inf, np.float32), 1), "mask"), name="y")
+    assert "mask" not in learning(net)
+
+
+def test_what_does_not_learn_is_told_where_it_is_much() -> None:
+    told = Student(table_of_positions("Mul").output("y", None).model()).left_out
+    assert told == "512 of 576 floats in its matrices and tables (88.9 %) did not learn. They are read by Slice."
+    assert Student(table_of_positions("Add").output("y", None).model()).left_out is None
+
+
 def test_pruned_weights_stay_pruned_and_layers_that_begin_with_zeros_learn() -> None:
     net = Net()
     pruned, begun = np.tile(np.float32([[1, 0]]), (8, 4)), np.zeros((8, 3), np.float32)
