@@ -33,6 +33,15 @@ Write = Callable[["_Surgery", Weight, Blocks], None]
 Moments = Mapping[str, NDArray[np.float32]]  #: E[x xᵀ] of what a weight is multiplied by, by its name
 
 
+@dataclass(frozen=True)
+class Packing:
+    """How a weight was packed."""
+
+    layout: WeightLayout
+    bits: int
+    is_fitted: bool  #: rounded by least squares
+
+
 def moments_of(calibrator: Calibrator, options: QuantizeWeights) -> Moments:
     """Of the weights that can be rounded by least squares: factors of products in the main graph."""
     found = [one for one in weights(calibrator.model.graph, options.keep_float) if one.is_plain_factor()]
@@ -43,13 +52,13 @@ def moments_of(calibrator: Calibrator, options: QuantizeWeights) -> Moments:
     return {name: np.mean(some, axis=0) for name, some in seen.items() if some}
 
 
-def pack(model: onnx.ModelProto, options: QuantizeWeights, moments: Moments | None = None) -> set[WeightLayout]:
-    """Pack the weights of a model in place; in which layouts, none where it has no such weights.
+def pack(model: onnx.ModelProto, options: QuantizeWeights, moments: Moments | None = None) -> set[Packing]:
+    """Pack the weights of a model in place; in which ways, none where it has no such weights.
 
     Weights whose moments are given are rounded by least squares.
     """
     names = Names.of(model)
-    used: set[WeightLayout] = set()
+    used: set[Packing] = set()
     *inner, main = inside_out(model)
     for graph in inner:
         used |= _Surgery(Unpacker(graph, names), options, is_main=False).operate()
@@ -67,7 +76,7 @@ class _Surgery:
     moments: Moments = field(default_factory=dict)
     instead: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)  #: of a node, by its first output
 
-    def operate(self) -> set[WeightLayout]:
+    def operate(self) -> set[Packing]:
         found = [weight for weight in weights(self.new.graph, self.options.keep_float) if _is_finite(weight)]
         used = {self._pack(weight) for weight in found}
         nodes = (self.instead.get(node.output[0], [node]) if node.output else [node] for node in self.new.graph.node)
@@ -75,7 +84,7 @@ class _Surgery:
         self.new.finish({weight.name for weight in found})
         return used
 
-    def _pack(self, weight: Weight) -> WeightLayout:
+    def _pack(self, weight: Weight) -> Packing:
         layout, write = self._choice(weight)
         rows = weight.view.rows(weight.values)
         bits, size, dtype = self.options.bits if weight.view.is_robust else 8, self.options.block_size, rows.dtype
@@ -83,10 +92,11 @@ class _Surgery:
             size = even_size(rows.shape[1], size)
             dtype = np.dtype(scale_type(rows, bits, size))
         blocks = rounded(rows, bits, size, symmetric=self.options.symmetric, dtype=dtype)
-        if weight.name in self.moments:
+        is_fitted = weight.name in self.moments
+        if is_fitted:
             blocks = refitted(rows, blocks, self.moments[weight.name])
         write(self, weight, blocks)
-        return layout
+        return Packing(layout, bits, is_fitted)
 
     def _choice(self, weight: Weight) -> tuple[WeightLayout, Write]:
         """The layout asked for, or unpacking where it does not fit."""

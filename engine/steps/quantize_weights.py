@@ -23,7 +23,7 @@ import onnx
 from engine.graph import all_graphs, all_nodes, constant_of, inlined, is_standard, load_structure, save
 from engine.quantize.calibrate import Calibrator
 from engine.quantize.kept import refuse_unknown
-from engine.quantize.packed import Moments, moments_of, pack
+from engine.quantize.packed import Moments, Packing, moments_of, pack
 from engine.quantize.prepare import at_opset
 from engine.quantize.weights import OPERATORS, is_large, weights
 from engine.recipe import QuantizeWeights, WeightLayout
@@ -33,6 +33,8 @@ from engine.unpack import FEWEST_ELEMENTS, lift_large_constants
 LOWEST_OPSET = 7  #: from here on ONNX Runtime promises to read a model
 BLOCKWISE_OPSET, BLOCKWISE_IR_VERSION = 21, 10  #: from here on DequantizeLinear has blocks, and there are 4-bit types
 MOST_SAMPLES = 256  #: that rounding by least squares looks at
+NOT_FOUR = ", since none of them is a matrix or a table, which alone bear 4 bits,"
+EIGHT_TOO = ", and 8-bit ones where they are no matrix or table,"
 WORDS = {
     WeightLayout.MATMUL_NBITS: "read packed by MatMulNBits",
     WeightLayout.DEQUANTIZE: "behind DequantizeLinear",
@@ -88,17 +90,23 @@ def _variant(options: QuantizeWeights, model: Path, context: StepContext, learne
     used = pack(graph, options, learned[0] if options.fit_rounding else None)
     if not used:
         return Skipped(f"no constant float weight of {FEWEST_ELEMENTS} values or more is left to it")
-    if options.layout not in used:
+    if options.layout not in {one.layout for one in used}:
         return Skipped(f"no matrix product of it can be written as {options.layout}; the layout unpack fits any weight")
     path = save(graph, context.folder / f"weights-{options.layout}.onnx")
-    return Variant(path, options, _label(options))
+    return Variant(path, *_described(options, used))
 
 
 def _calibrator(graph: onnx.ModelProto, context: StepContext) -> Calibrator:
     return Calibrator(graph, context.calibration.first(MOST_SAMPLES), context.folder, context.cores, context.pause)
 
 
-def _label(options: QuantizeWeights) -> str:
+def _described(asked: QuantizeWeights, used: set[Packing]) -> tuple[QuantizeWeights, str]:
+    """What was really done, and in words: by what the file holds."""
+    bits = {one.bits for one in used}
+    made = {"bits": min(bits), "fit_rounding": any(one.is_fitted for one in used)}
+    options = asked.model_copy(update=made)
+    whose = EIGHT_TOO if len(bits) > 1 else NOT_FOUR if options.bits > asked.bits else ""
     zero = "" if options.symmetric else " with zero points"
     fitted = ", rounded by least squares" if options.fit_rounding is True else ""
-    return f"{options.bits}-bit weights in blocks of {options.block_size}{zero}{fitted}, {WORDS[options.layout]}"
+    label = f"{options.bits}-bit weights{whose} in blocks of {options.block_size}{zero}{fitted}"
+    return options, f"{label}, {WORDS[options.layout]}"

@@ -1,5 +1,6 @@
 """Weights in few bits: what ONNX Runtime makes of the file, how close it stays, and what is left alone."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +223,19 @@ def test_four_bits_come_nearer_when_their_errors_cancel(layout: WeightLayout, sy
     (fitted,) = variants(step.model_copy(update={"fit_rounding": True}), path, tmp_path / "fitted")
     assert sqnr_db(path, fitted.path) > sqnr_db(path, plain.path) + 3
     assert fitted.path.stat().st_size == plain.path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("build", "width", "bits", "words"),
+    [
+        (small_cnn, 64, 8, "8-bit weights, since none of them is a matrix or a table"),
+        (mlp, 64, 4, "4-bit weights in blocks of 32"),
+        (small_cnn, 128, 4, "4-bit weights, and 8-bit ones where they are no matrix or table, in blocks of 32"),
+    ],
+)
+def test_the_label_says_how_many_bits_the_file_really_holds(
+    build: Callable[..., Net], width: int, bits: int, words: str, tmp_path: Path
+) -> None:
+    path = build(width).save(tmp_path / "model.onnx")
+    (variant,) = variants(packed(WeightLayout.UNPACK, bits=4, fit_rounding=False), path, tmp_path / "out")
+    assert variant.label.startswith(words) and variant.step.bits == bits
