@@ -1,4 +1,4 @@
-"""Learning from labels: how they answer the first output, as the metrics read them.
+"""Learning from labels: how they answer an output, as the metrics read them; the first one that they fit.
 
 classes along an axis      cross-entropy of the scores, or of the logarithms of probabilities
 one number, labels 0 and 1 binary cross-entropy
@@ -28,12 +28,12 @@ class LabelTarget:
 
 def label_target(output: str, values: np.ndarray, labels: np.ndarray) -> LabelTarget | None:
     """How labels answer the values of this output on the same samples; None where they do not."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or len(values) != len(labels):
+        return None  # the output is a decision already, and has no gradient
     shown, wanted = plain(values), plain(labels)
     decision = decision_for_labels(shown, wanted)
     if decision is None and shown.shape != wanted.shape:
         return None
-    if decision is not None and decision.axis is None and decision.threshold is None:
-        return None  # the output is a decision already, and has no gradient
     looks: Target | None = target_of(output, values)
     probabilities = looks is not None and looks.kind is Kind.PROBABILITIES
     bounded = decision is not None and decision.threshold == 0.5

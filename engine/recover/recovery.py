@@ -8,7 +8,7 @@ write      the best weights into the same graph
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -52,6 +52,7 @@ KEPT_FOR_GRADIENTS = 2  #: times the activations of one run
 COPIES_OF_WEIGHTS = 6  #: the file, the weights, their gradients, two moments, the best ones
 NOTHING_TO_LEARN = 1e-7  #: a loss that comes of rounding
 FEW_ROWS = 64
+TEACHER, LABELS = "the original", "labels"
 SNAPSHOT_FORMAT = 2
 
 
@@ -71,6 +72,7 @@ class Recovered:
     course: Course
     taught: int  #: rows learned from
     held_out: int
+    taught_by: tuple[str, ...]
 
 
 def recover(
@@ -109,18 +111,27 @@ class _Recovery:
         examiner = self._examiner(inner)
         if isinstance(examiner, str):
             return examiner
-        if not self.options.labels and self._is_there(learner, examiner):
+        if examiner.labels is None and self._is_there(learner, examiner):
             return "it says what the original says already"
         training = self._training(learner, examiner)
-        if self.options.features and not inner:
-            training.course.note("No inner tensors were compared, since the two have none in common.")
-        if learner.left_out:
-            training.course.note(learner.left_out)
+        for note in self._notes(learner, examiner, inner):
+            training.course.note(note)
         training.run()
         if training.course.best_step == 0:
             return f"none of {training.course.step:,} training steps brought it nearer on samples that it did not see"
         path = save(learner.graph.written_back(), self.here.folder / "recovered.onnx")
-        return Recovered(path, training.course, self.lessons.taught, len(self.lessons.held_out))
+        teachers = (TEACHER, examiner.teacher), (LABELS, examiner.labels)
+        by = tuple(name for name, one in teachers if one is not None)
+        return Recovered(path, training.course, self.lessons.taught, len(self.lessons.held_out), by)
+
+    def _notes(self, learner: Student, examiner: Examiner, inner: Sequence[Target]) -> Iterator[str]:
+        """What went otherwise than asked, before anything was learned."""
+        if self.options.labels and examiner.labels is None:
+            yield "No labels answer any of its outputs: it learned from the original alone."
+        if self.options.features and not inner:
+            yield "No inner tensors were compared, since the two have none in common."
+        if learner.left_out:
+            yield learner.left_out
 
     def _is_there(self, learner: Student, examiner: Examiner) -> bool:
         few = self.lessons.some_held_out(FEW_ROWS)
@@ -153,9 +164,9 @@ class _Recovery:
         names = [tensor.name for tensor in Signature.of(self.model).outputs]
         shown = LiveTeacher.open(self.teacher or self.student, names, self.options.threads)
         first, examples = self._examples(shown)
-        labels = self._labels(names[0], examples[names[0]], first) if self.options.labels else None
-        if self.options.labels and labels is None:
-            return "there are no labels that answer its first output"
+        labels = self._labels(examples, first) if self.options.labels else None
+        if self.teacher is None and labels is None:
+            return "there are no labels that answer any of its outputs"
         looks = (target_of(name, values) for name, values in examples.items())
         targets = [target for target in looks if target is not None] if self.teacher else []
         if not targets and labels is None:
@@ -170,11 +181,13 @@ class _Recovery:
             min(_rows_at_once(self.model), self.most_rows if self.most_rows == 1 else MOST_ROWS),
         )
 
-    def _labels(self, name: str, values: np.ndarray, positions: np.ndarray) -> LabelTarget | None:
+    def _labels(self, examples: Mapping[str, np.ndarray], positions: np.ndarray) -> LabelTarget | None:
+        """The first output that labels answer."""
         labels = self.lessons.samples.labels
-        if labels is None or len(values) != len(positions):
+        if labels is None:
             return None
-        return label_target(name, values, labels[positions])
+        found = (label_target(name, values, labels[positions]) for name, values in examples.items())
+        return next((one for one in found if one is not None), None)
 
     def _teacher(
         self, shown: LiveTeacher, names: Sequence[str], examples: Mapping[str, np.ndarray], inner: Sequence[Target]

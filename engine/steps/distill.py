@@ -67,7 +67,7 @@ def run(step: Distill, model: Path, context: StepContext) -> list[Variant] | Ski
         return Skipped(outcome)
     label = f"{whose}distilled in {outcome.course.step:,} steps"
     path = _as_before(outcome.path, model, context.folder)
-    return [Variant(path, learning.decided(step, outcome), label, training=learning.training(step, outcome))]
+    return [Variant(path, learning.decided(step, outcome), label, training=learning.training(outcome))]
 
 
 def _narrower(step: Distill, model: Path, context: StepContext) -> tuple[Path, str] | Skipped:

@@ -51,11 +51,11 @@ def decided(step: L, outcome: "Recovered") -> L:
     return step.model_copy(update=update)
 
 
-def training(step: Learning, outcome: "Recovered") -> Training:
+def training(outcome: "Recovered") -> Training:
     """For the report."""
     course = outcome.course
     return Training(
-        taught_by="the original and labels" if step.labels else "the original",
+        taught_by=" and ".join(outcome.taught_by),
         steps=course.step,
         batch_size=course.rows,
         learning_rate=course.rate,

@@ -71,7 +71,7 @@ def run(step: QuantizeAwareTraining, model: Path, context: StepContext) -> list[
         return Skipped(f"{outcome}; quantize_static alone does as well")
     path = save(pupil.rounded(load(outcome.path)), context.folder / "trained.onnx")
     label = f"{start.label}, trained in {outcome.course.step:,} steps"
-    return [Variant(path, learning.decided(start.step, outcome), label, training=learning.training(step, outcome))]
+    return [Variant(path, learning.decided(start.step, outcome), label, training=learning.training(outcome))]
 
 
 @dataclass(frozen=True)

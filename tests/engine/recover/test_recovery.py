@@ -196,7 +196,26 @@ def test_labels_alone_teach_as_well(tmp_path: Path) -> None:
 def test_labels_that_answer_nothing_are_told(tmp_path: Path) -> None:
     teacher = mlp().save(tmp_path / "teacher.onnx")
     samples = replace(samples_for(teacher), label_array=np.zeros((256, 7, 3)))
-    assert "no labels that answer" in str(attempt(teacher, teacher, tmp_path / "out", samples, labels=True))
+    assert "no labels that answer" in str(attempt(teacher, None, tmp_path / "alone", samples, labels=True))
+    student = shaken(teacher, tmp_path / "student.onnx")
+    recovered = taught(student, teacher, tmp_path / "out", samples, labels=True, steps=24)
+    assert recovered.taught_by == ("the original",) and "No labels answer" in recovered.course.notes[0]
+
+
+def test_labels_answer_the_first_output_that_they_fit(tmp_path: Path) -> None:
+    """As scikit-learn exports a classifier: the decision in front of the scores."""
+    net = mlp()
+    net.op("ArgMax", "scores", name="decision", axis=1, keepdims=0)
+    net.output("decision", ["batch"], onnx.TensorProto.INT64).outputs.reverse()
+    student = net.save(tmp_path / "student.onnx")
+    samples = labelled(samples_for(student, 1024))
+    recovered = taught(student, None, tmp_path / "out", samples, labels=True)
+    assert recovered.taught_by == ("labels",)
+
+    def right(path: Path) -> float:
+        return float(np.mean(outputs(path, samples)[0] == samples.labels))
+
+    assert right(recovered.path) > right(student) + 0.1
 
 
 def test_a_model_of_a_fixed_batch_learns_in_runs_of_that_size(tmp_path: Path) -> None:
