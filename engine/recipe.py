@@ -156,20 +156,20 @@ class ConvertFloat16(Grammar):
 
 
 class Learning(Grammar):
-    """How long and how fast weights are taught by the original model, or by labels too."""
+    """How long and how fast weights are taught by the original model, by labels, or by both."""
 
     steps: Annotated[int, Field(ge=1, le=1_000_000)] | Auto = Field(
         "auto", description="Training steps; `auto`: as many as the time allows."
     )
-    minutes: float | None = Field(
-        None, ge=0.01, le=24 * 60, description="Time to train, in minutes; none: what the budget leaves."
-    )
+    minutes: float | None = Field(None, ge=0.01, le=1440, description="Minutes to train; none: what the budget leaves.")
     batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = Field("auto", description="Samples of one step.")
     learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = Field(
         "auto", description="The largest one; it comes down to nothing."
     )
     temperature: float = Field(2.0, ge=0.5, le=20, description="What scores are divided by before they are compared.")
-    labels: bool = Field(False, description="Learn from the labels of the calibration data as well.")
+    labels: bool | Literal["only"] = Field(
+        False, description="Learn from the labels of the calibration data as well; `only`: from nothing else."
+    )
 
 
 class Distill(Learning):

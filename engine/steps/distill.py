@@ -7,6 +7,9 @@ With `width`, a narrower copy is made first, as `prune_channels` does, and taugh
 `features`, sums and pooled tensors inside are compared as well, where both have them in one shape; a step then takes
 1.6 times as long.
 
+With `labels`, those of the calibration data teach as well: cross-entropy for classes, squared error for values. With
+`labels: only` nothing else does, which is plain training: the model may become better than the original.
+
 A float16 model learns in float32, and is float16 again in the end.
 
 The graph stays as it is, only the values of its weights change (Adam, one warm-up, a cosine down to nothing). A tenth
@@ -52,16 +55,16 @@ def run(step: Distill, model: Path, context: StepContext) -> list[Variant] | Ski
     reason = refuse(load(model))
     if reason is not None:
         return Skipped(reason)
-    teacher, began = context.original or model, time.monotonic()
+    teacher, began = learning.teacher(step, model, context), time.monotonic()
     narrower = _narrower(step, model, context)
     if isinstance(narrower, Skipped):
         return narrower
     model, whose = narrower
-    if not step.labels and sha256(teacher) == sha256(model):
+    if teacher and not step.labels and sha256(teacher) == sha256(model):
         return Skipped("it is the original still, and has nothing to learn from itself; distil after another step")
     here = Classroom(context.folder, context.kept, context.pause, context.tell)
     options = learning.options(step, context, context.seconds - (time.monotonic() - began))
-    options = replace(options, features=step.features)
+    options = replace(options, features=step.features and teacher is not None)
     outcome = recover(_wide(model, context.folder), teacher, context.calibration, options, here)
     if isinstance(outcome, str):
         return Skipped(outcome)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import onnx
@@ -27,6 +28,11 @@ def refusal(model: onnx.ModelProto) -> str | None:
     return next(iter(supported(model)), None)
 
 
+def teacher(step: Learning, model: Path, context: StepContext) -> Path | None:
+    """Whom it learns from beside labels; None where they alone shall teach."""
+    return None if step.labels == "only" else context.original or model
+
+
 def options(step: Learning, context: StepContext, seconds: float) -> "Options":
     """What is asked of the recovery, which may take so many seconds of the budget at most."""
     from engine.recover import Options
@@ -38,7 +44,7 @@ def options(step: Learning, context: StepContext, seconds: float) -> "Options":
         rows=None if step.batch_size == "auto" else step.batch_size,
         rate=None if step.learning_rate == "auto" else step.learning_rate,
         temperature=step.temperature,
-        labels=step.labels,
+        labels=step.labels is not False,
         seed=context.seed,
         threads=context.cores,
     )

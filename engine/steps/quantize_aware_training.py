@@ -66,7 +66,7 @@ def run(step: QuantizeAwareTraining, model: Path, context: StepContext) -> list[
     student = save(pupil.model, context.folder / "twin.onnx")
     options = learning.options(step, context, context.seconds - (time.monotonic() - began))
     here = Classroom(context.folder, context.kept, context.pause, context.tell)
-    outcome = recover(student, context.original or model, context.calibration, options, here)
+    outcome = recover(student, learning.teacher(step, model, context), context.calibration, options, here)
     if isinstance(outcome, str):
         return Skipped(f"{outcome}; quantize_static alone does as well")
     path = save(pupil.rounded(load(outcome.path)), context.folder / "trained.onnx")

@@ -4,14 +4,15 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine.graph import load, weights_of
-from engine.recipe import Distill, PruneChannels, Target
+from engine.recipe import Distill, PruneChannels, Recipe, Target
 from engine.steps import STEPS, Skipped, StepContext, Variant
 from tests.engine.recover.pupils import without_weights
-from tests.engine.steps.outcome import halved, made_up, shaken, sqnr_db
-from tests.models import Net, residual_cnn, small_cnn
+from tests.engine.steps.outcome import halved, made_up, outputs, shaken, sqnr_db
+from tests.models import Net, mlp, residual_cnn, small_cnn
 
 
 def context(folder: Path, model: Path, original: Path) -> StepContext:
@@ -112,3 +113,21 @@ def test_a_float16_network_learns_and_stays_one(tmp_path: Path) -> None:
     assert isinstance(outcome, list), outcome
     assert sqnr_db(original, outcome[0].path) > sqnr_db(original, model) + 3
     assert without_weights(load(outcome[0].path)) == without_weights(load(model))
+
+
+def test_labels_alone_teach_where_a_recipe_says_so(tmp_path: Path) -> None:
+    """The original itself may learn then, which has nothing to learn from itself."""
+    model = mlp().save(tmp_path / "model.onnx")
+    samples = made_up(model, 1024)
+    samples = replace(samples, label_array=samples.columns["features"].array[:, :5].argmax(1))
+    recipe = Recipe.model_validate({"steps": [{"kind": "distill", "labels": "only", "steps": 100, "batch_size": 32}]})
+    assert recipe.steps is not None
+    here = replace(context(tmp_path, model, model), calibration=samples)
+    outcome = STEPS[Distill].run(recipe.steps[0], model, here)
+    assert isinstance(outcome, list), outcome
+    assert outcome[0].training is not None and outcome[0].training.taught_by == "labels"
+
+    def right(path: Path) -> float:
+        return float(np.mean(outputs(path, samples)[0].reshape(-1, 5).argmax(1) == samples.labels))
+
+    assert right(outcome[0].path) > right(model) + 0.1
