@@ -47,7 +47,7 @@ class Adam:
     def memory(self) -> State:
         """A copy of all that it remembers."""
         moments = {
-            f"{kind}/{name}": tensor.numpy().copy()
+            f"{kind}/{name}": tensor.cpu().numpy().copy()
             for kind, tensors in (("first", self._first), ("second", self._second))
             for name, tensor in zip(self._names, tensors, strict=True)
         }
@@ -56,5 +56,10 @@ class Adam:
     def remember(self, memory: Mapping[str, np.ndarray]) -> None:
         """Be as another one was when its memory was copied."""
         self._steps = int(memory["steps"])
-        self._first = [torch.from_numpy(memory[f"first/{name}"].copy()) for name in self._names]
-        self._second = [torch.from_numpy(memory[f"second/{name}"].copy()) for name in self._names]
+        self._first, self._second = (
+            [
+                torch.from_numpy(memory[f"{kind}/{name}"].copy()).to(weight.device)
+                for name, weight in zip(self._names, self._weights, strict=True)
+            ]
+            for kind in ("first", "second")
+        )

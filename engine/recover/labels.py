@@ -42,7 +42,7 @@ def label_target(output: str, values: np.ndarray, labels: np.ndarray) -> LabelTa
 
 def label_loss(target: LabelTarget, output: Tensor, labels: Tensor) -> Tensor:
     """Mean over the samples."""
-    shown, wanted = _plain(single(output)), _plain(labels)
+    shown, wanted = _plain(single(output)), _plain(labels).to(output.device)
     if target.decision is None:
         return functional.mse_loss(shown, wanted.to(shown.dtype)) / target.power
     if target.decision.axis is None:

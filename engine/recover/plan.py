@@ -36,6 +36,7 @@ class Options:
     labels: bool = False  #: learn from labels as well, where the samples have them
     features: bool = False  #: learn to compute inner tensors as the teacher does, too
     seed: int = 0
+    device: str = "cpu"  #: or cuda, where torch finds one; not tested on a GPU
     threads: int = 1
 
 

@@ -54,6 +54,7 @@ NOTHING_TO_LEARN = 1e-7  #: a loss that comes of rounding
 FEW_ROWS = 64
 TEACHER, LABELS = "the original", "labels"
 SNAPSHOT_FORMAT = 2
+NOT_TOLD_APART = "seconds", "threads", "device"  #: options with which a training can be gone on with
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class _Recovery:
         if needed > free:
             return f"to train it takes {words.size(needed)} of memory at least, and {words.size(free)} are free"
         inner = self._inner()
-        learner = Student(self.model, [one.name for one in inner])
+        device = self.options.device if torch.cuda.is_available() else "cpu"
+        learner = Student(self.model, [one.name for one in inner], device=device)
         if not learner.weights:
             return "it has no weights that could learn"
         examiner = self._examiner(inner)
@@ -237,7 +239,7 @@ class _Recovery:
 
     def _key(self) -> str:
         """Which training it is: the same files, samples and options."""
-        asked = {name: value for name, value in asdict(self.options).items() if name not in ("seconds", "threads")}
+        asked = {name: value for name, value in asdict(self.options).items() if name not in NOT_TOLD_APART}
         files = [sha256(self.student), sha256(self.teacher) if self.teacher else ""]
         digest = hashlib.sha256("\n".join([*files, str(asked), str(SNAPSHOT_FORMAT)]).encode())
         digest.update(np.ascontiguousarray(self.lessons.samples.rows).tobytes())

@@ -23,10 +23,13 @@ LARGEST_NORM = 1.0  #: of all gradients together
 
 
 class Student:
-    """A differentiable graph in training; `taps` are inner tensors that it gives out beside its outputs."""
+    """A differentiable graph in training; `taps` are inner tensors that it gives out beside its outputs.
 
-    def __init__(self, model: onnx.ModelProto, taps: Sequence[str] = ()) -> None:
-        self.graph = DifferentiableGraph(model, taps=taps)
+    It computes on its device; what comes in and what is kept of it lie in main memory.
+    """
+
+    def __init__(self, model: onnx.ModelProto, taps: Sequence[str] = (), *, device: str = "cpu") -> None:
+        self.graph, self._device = DifferentiableGraph(model, taps=taps).to(device), device
         plain, found = inlined(model), self.graph.weights()
         names = read_as_weights(plain)
         for name, weight in found.items():
@@ -39,7 +42,7 @@ class Student:
 
     def outputs(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by name."""
-        return self.graph(feeds)
+        return self.graph({name: value.to(self._device) for name, value in feeds.items()})
 
     @torch.no_grad()
     def move(self, rate: float) -> bool:
@@ -65,7 +68,7 @@ class Student:
 
     def values(self) -> State:
         """A copy of the weights."""
-        return {name: weight.detach().numpy().copy() for name, weight in self.weights.items()}
+        return {name: weight.detach().cpu().numpy().copy() for name, weight in self.weights.items()}
 
     @torch.no_grad()
     def take(self, values: Mapping[str, np.ndarray]) -> None:

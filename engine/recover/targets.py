@@ -80,7 +80,7 @@ def distance(target: Target, student: Tensor, teacher: Tensor, temperature: floa
 
     Nothing is said of outputs whose number of rows depends on the data, where the two came to different numbers.
     """
-    student, teacher = single(student), single(teacher)
+    student, teacher = single(student), single(teacher).to(student.device)
     if student.shape != teacher.shape or not teacher.numel():
         return student.sum() * 0
     if target.kind is Kind.VALUES:

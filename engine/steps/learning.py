@@ -47,6 +47,7 @@ def options(step: Learning, context: StepContext, seconds: float) -> "Options":
         labels=step.labels is not False,
         seed=context.seed,
         threads=context.cores,
+        device=context.target.device.value,
     )
 
 

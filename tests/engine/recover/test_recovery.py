@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 from engine.data import Feeds, Samples
 from engine.graph import load, save
@@ -261,3 +262,19 @@ def test_a_model_that_memory_has_no_room_for_is_told_before_it_is_tried(
     teacher = mlp().save(tmp_path / "teacher.onnx")
     monkeypatch.setattr("engine.recover.recovery.COPIES_OF_WEIGHTS", 1 << 40)
     assert "of memory at least, and" in str(attempt(teacher, teacher, tmp_path / "out"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_without_a_gpu_it_is_taught_on_the_cpu(tmp_path: Path) -> None:
+    teacher = mlp().save(tmp_path / "teacher.onnx")
+    student = shaken(teacher, tmp_path / "student.onnx")
+    files = [taught(student, teacher, tmp_path / device, steps=6, device=device).path for device in ("cpu", "cuda")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_it_learns_as_much(tmp_path: Path) -> None:
+    teacher = small_cnn().save(tmp_path / "teacher.onnx")
+    student = shaken(teacher, tmp_path / "student.onnx")
+    recovered = taught(student, teacher, tmp_path / "out", steps=24, device="cuda")
+    assert sqnr_db(teacher, recovered.path) > sqnr_db(teacher, student) + 3
