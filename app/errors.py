@@ -48,7 +48,12 @@ class ConfigurationError(Exception):
 
 # ── the request ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-INVALID_REQUEST = Kind(422, "invalid_request", "The request is not valid", "Correct the fields listed in `errors`.")
+INVALID_REQUEST = Kind(
+    422,
+    "invalid_request",
+    "The request is not valid",
+    "Correct it and send it again; `strop steps` and GET /v1/steps list the steps and their options.",
+)
 MALFORMED_BODY = Kind(400, "malformed_body", "The body cannot be read", "Send well-formed JSON in UTF-8.")
 INVALID_HEADER = Kind(400, "invalid_header", "A header cannot be read", "Correct or leave out the header.")
 INVALID_CURSOR = Kind(422, "invalid_cursor", "The cursor is not one of ours", "Pass on `next_cursor` as it was given.")

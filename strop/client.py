@@ -16,7 +16,7 @@ from typing import Any, Self, TypeAlias
 from strop.download import download
 from strop.job import Job
 from strop.models import FileBody, JobBody, JobState
-from strop.recipe import StepLike, recipe
+from strop.recipe import StepLike, models_named, recipe
 from strop.transport import Transport
 from strop.upload import Progress, inspected, saved_arrays, upload
 from strop.version import VERSION
@@ -137,7 +137,8 @@ class Strop:
         """Ask for a recipe in the service's own grammar; one job comes of it, however often the network breaks."""
         if data is None and (evaluation is not None or labels is not None):
             raise ValueError("evaluation and labels need data")
-        if not all(map(_is_uploaded, (model, data, evaluation))):
+        others = [other for _, other in models_named(recipe)]
+        if not all(map(_is_uploaded, (model, data, evaluation, *others))):
             self.check(recipe)
         request = {**self._with_uploads(recipe), "model": self._model_id(model)}
         if data is not None:
@@ -151,12 +152,17 @@ class Strop:
         return Job.of(self._transport, answer)
 
     def check(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
-        """The recipe with all that it leaves out; raises InvalidRequest if it is wrong, before a file is sent for it.
+        """The recipe with all that it leaves out; raises InvalidRequest if it is wrong, before a file is sent for it,
+        and FileNotFoundError if it names a model by a path where there is none.
 
         A whole job request will do; its model, data and name are not looked at.
         """
         what = {name: value for name, value in recipe.items() if name not in NOT_OF_THE_RECIPE}
-        return self._transport.post("/v1/recipes/check", body=what, repeatable=True).json()
+        checked = self._transport.post("/v1/recipes/check", body=what, repeatable=True).json()
+        for place, model in models_named(what):
+            if not (_is_uploaded(model) or Path(model).is_file()):
+                raise FileNotFoundError(f"{place}: there is no file {model}")
+        return checked
 
     def job(self, job_id: str) -> Job:
         return Job.of(self._transport, self._transport.get(f"{JOBS}/{job_id}"))
@@ -226,7 +232,7 @@ class Strop:
         return what
 
     def _with_upload(self, step: Any) -> Any:
-        uses = isinstance(step, Mapping) and step.get("kind") == "use_model"
+        uses = isinstance(step, Mapping) and step.get("kind") == "use_model" and "model" in step
         return {**step, "model": self._model_id(step["model"])} if uses else step
 
     def _dataset_id(self, data: DataLike) -> str:

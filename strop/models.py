@@ -43,10 +43,8 @@ class Problem(Answer):
 
     def __str__(self) -> str:
         lines = [f"{self.title}: {self.detail}" if self.detail and not self.errors else self.title]
-        lines += [
-            f"  {each.get('pointer') or each.get('parameter') or 'body'}: {each.get('detail', '')}"
-            for each in self.errors
-        ]
+        places = [(each.get("pointer") or each.get("parameter"), each.get("detail", "")) for each in self.errors]
+        lines += [f"  {place}: {detail}" if place else f"  {detail}" for place, detail in places]
         if self.remedy:
             lines.append(f"  → {self.remedy}")
         return "\n".join(lines)

@@ -1,6 +1,6 @@
 """What to ask for, put together from words: the part of a job request that names no files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 #: A step by its name, or with options: {"kind": "quantize_static", "weight_scales": "per_tensor"}
@@ -28,6 +28,19 @@ def recipe(
         metric=metric,
         seed=seed,
     )
+
+
+def models_named(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The other models that a recipe names, each with where it does so, in words; what is no recipe names none."""
+    for number, model in enumerate(_list(recipe.get("compare")), 1):
+        yield f"model {number} of `compare`", model
+    for number, step in enumerate(_list(recipe.get("steps")), 1):
+        if isinstance(step, Mapping) and step.get("kind") == "use_model" and "model" in step:
+            yield f"step {number}, use_model", step["model"]
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _aim(

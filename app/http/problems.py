@@ -2,21 +2,22 @@
 
 import errno
 import logging
-from collections.abc import Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app import errors
-from app.errors import Fault, Kind, Problem
+from app.errors import Kind, Problem
+from app.http import faults
 from app.storage import StorageUnavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -63,7 +64,7 @@ class ProblemBody(BaseModel):
 def body(problem: Problem, request_id: str | None = None) -> dict[str, Any]:
     """A problem as a plain object."""
     kind = problem.kind
-    faults = [FaultBody(**vars(fault)) for fault in problem.errors] or None
+    listed = [FaultBody(**vars(fault)) for fault in problem.errors] or None
     return ProblemBody(
         type=f"/v1/problems#{kind.code}",
         title=kind.title,
@@ -72,7 +73,7 @@ def body(problem: Problem, request_id: str | None = None) -> dict[str, Any]:
         code=kind.code,
         remedy=kind.remedy,
         instance=f"urn:request:{request_id}" if request_id else None,
-        errors=faults,
+        errors=listed,
     ).model_dump(exclude_none=True)
 
 
@@ -127,9 +128,19 @@ def _validation(request: Request, error: Exception) -> Response:
     if _is_not_json(request, found):
         sent = request.headers.get("content-type", "no content type")
         return render(request, Problem(errors.UNSUPPORTED_MEDIA, f"The body came as {sent[:100]}."))
-    faults = [_fault(item, refused.body) for item in found]
-    listed = "; ".join(f"{fault.pointer or fault.parameter or 'body'}: {fault.detail}" for fault in faults[:3])
-    return render(request, Problem(errors.INVALID_REQUEST, listed, errors=faults[:100]))
+    wrong = faults.faults(found, refused.body, _schema_of_body(request))
+    return render(request, Problem(errors.INVALID_REQUEST, f"{faults.listed(wrong)}.", errors=wrong))
+
+
+def _schema_of_body(request: Request) -> dict[str, Any]:
+    """Of what the door takes, which is where its faults are; empty for a door that takes none."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    return {} if field is None else _schema(field.field_info.annotation)
+
+
+@cache
+def _schema(annotation: Any) -> dict[str, Any]:
+    return TypeAdapter(annotation).json_schema()
 
 
 def _is_not_json(request: Request, found: Any) -> bool:
@@ -137,26 +148,6 @@ def _is_not_json(request: Request, found: Any) -> bool:
     sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_json = sent == "application/json" or (sent.startswith("application/") and sent.endswith("+json"))
     return not is_json and any(item["loc"] == ("body",) and item["type"] != "missing" for item in found)
-
-
-def _fault(found: Any, sent: Any) -> Fault:
-    place, *path = found["loc"]
-    if place != "body":
-        return Fault(None, found["msg"], parameter=".".join(map(str, path)))
-    return Fault(_pointer(path, sent, is_missing=found["type"] == "missing"), found["msg"])
-
-
-def _pointer(path: Sequence[str | int], sent: Any, *, is_missing: bool) -> str:
-    """`("steps", 0, "quantize_static", "ratio")` as `/steps/0/ratio`: a step's kind is no place in what was sent."""
-    pointer, last = "", len(path) - 1
-    for index, part in enumerate(path):
-        try:
-            sent = sent[part]
-        except (LookupError, TypeError):
-            if not (is_missing and index == last):
-                continue
-        pointer += "/" + str(part).replace("~", "~0").replace("/", "~1")
-    return pointer
 
 
 def _database(request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ import typer
 from strop.cli.optimize import BatchSize, Data, Evaluation, Labels, Metric, Minutes, Name, Threads, Wait
 from strop.cli.options import ApiKey, Html, Json, Model, Quiet, Timeout, Url, a_model
 from strop.cli.output import leave_running, print_job, print_report, sent
+from strop.cli.places import named_by_options
 from strop.client import DEFAULT_URL, Strop
 from strop.job import Job
 from strop.progress import follow
@@ -48,7 +49,7 @@ def compare(
     if len(models) < 2:
         raise typer.BadParameter("give two models or more")
     silent = quiet or as_json
-    with Strop(url, api_key) as strop:
+    with Strop(url, api_key) as strop, named_by_options():
         first, *others = (sent(strop.upload_model, each, quiet=silent) for each in models)
         data, evaluation = (each and sent(strop.upload_dataset, each, quiet=silent) for each in (data, evaluation))
         what = compose(compare=others, minutes=minutes, threads=threads, batch_size=batch_size, metric=metric)
@@ -77,7 +78,7 @@ def analyze(
 ) -> None:
     """Measure and explain a model as it is: its time by operators, its activations, and which steps may help."""
     silent = quiet or as_json
-    with Strop(url, api_key) as strop:
+    with Strop(url, api_key) as strop, named_by_options():
         model_id = sent(strop.upload_model, model, quiet=silent)
         data_id = data and sent(strop.upload_dataset, data, quiet=silent)
         what = compose(analyze=True, minutes=minutes, threads=threads, batch_size=batch_size)

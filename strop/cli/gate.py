@@ -10,17 +10,22 @@ import typer
 from strop.cli.compare import finished
 from strop.cli.exits import Code
 from strop.cli.optimize import BatchSize, Data, Evaluation, Labels, Metric, Minutes, Threads
-from strop.cli.options import ApiKey, Html, Json, Quiet, Timeout, Url, a_model
+from strop.cli.options import ApiKey, Html, Json, Quiet, Timeout, Url, a_model, a_number
 from strop.cli.output import print_json, sent
+from strop.cli.places import named_by_options
 from strop.client import DEFAULT_URL, Strop
 from strop.gate import Judgement, Unjudged, judge
 from strop.recipe import recipe as compose
 
 MinSpeedup: TypeAlias = Annotated[
-    float | None, typer.Option("--min-speedup", min=0, help="Times as fast as OLD that NEW must be; 1 if no line is.")
+    float | None,
+    typer.Option(
+        "--min-speedup", min=0, callback=a_number, help="Times as fast as OLD that NEW must be; 1 if no line is."
+    ),
 ]
 MaxDrop: TypeAlias = Annotated[
-    float | None, typer.Option("--max-drop", min=0, help="Accuracy that may be lost; 0.01 is one point.")
+    float | None,
+    typer.Option("--max-drop", min=0, callback=a_number, help="Accuracy that may be lost; 0.01 is one point."),
 ]
 Strict: TypeAlias = Annotated[
     bool, typer.Option("--strict", help="Fail too where the interval holds the line, so that it is not sure.")
@@ -61,7 +66,7 @@ def gate(
         report = _read(report_file)
     else:
         what = compose(compare=[], minutes=minutes, threads=threads, batch_size=batch_size, metric=metric)
-        with Strop(url, api_key) as strop:
+        with Strop(url, api_key) as strop, named_by_options():
             silent = quiet or as_json
             first, second = (sent(strop.upload_model, a_model(each or ""), quiet=silent) for each in (old, new))
             data, evaluation = (each and sent(strop.upload_dataset, each, quiet=silent) for each in (data, evaluation))

@@ -7,13 +7,16 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from strop.cli.exits import Code, say
-from strop.cli.options import ApiKey, Html, Json, Model, Output, Quiet, Timeout, Url, a_dataset
+from strop.cli.options import ApiKey, Html, Json, Model, Output, Quiet, Timeout, Url, a_budget, a_dataset, a_number
 from strop.cli.output import leave_running, print_job, print_report, sent
+from strop.cli.places import named_by_options
 from strop.client import DEFAULT_URL, Strop
 from strop.job import Job
 from strop.progress import follow, transfer
 from strop.recipe import recipe as compose
 from strop.report import Report
+
+EXAMPLE = 'write for example {"steps": [{"kind": "simplify_graph"}], "budget": {"minutes": 20}}'
 
 Data: TypeAlias = Annotated[
     str | None, typer.Option("--data", callback=a_dataset, help="An .npz of samples by input name, or dat_….")
@@ -28,9 +31,12 @@ Steps: TypeAlias = Annotated[
     str | None, typer.Option("--steps", help="Do these steps instead, such as simplify_graph,quantize_static.")
 ]
 MaxDrop: TypeAlias = Annotated[
-    float | None, typer.Option("--max-drop", min=0, max=1, help="Accuracy that may be lost; 0.01 is one point.")
+    float | None,
+    typer.Option("--max-drop", min=0, max=1, callback=a_number, help="Accuracy that may be lost; 0.01 is one point."),
 ]
-Minutes: TypeAlias = Annotated[float | None, typer.Option("--minutes", min=0, help="Time for the whole job.")]
+Minutes: TypeAlias = Annotated[
+    float | None, typer.Option("--minutes", callback=a_budget, help="Time for the whole job: above 0, to 1440.")
+]
 Threads: TypeAlias = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads it will be served with; 1 if not given.")
 ]
@@ -91,7 +97,7 @@ def optimize(
     wishes |= {"threads": threads, "batch_size": batch_size, "steps": steps.split(",") if steps else None}
     what = _recipe(recipe, wishes)
     silent = quiet or as_json
-    with Strop(url, api_key) as strop:
+    with Strop(url, api_key) as strop, named_by_options(recipe):
         strop.check(what)
         model_id = sent(strop.upload_model, model, quiet=silent)
         data_id, evaluation_id = (
@@ -118,10 +124,17 @@ def _recipe(file: Path | None, wishes: dict[str, Any]) -> dict[str, Any]:
         return compose(**wishes)
     if given:
         raise typer.BadParameter(f"--recipe already says what --{given[0]} would")
+    return _read(file)
+
+
+def _read(file: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise typer.BadParameter(f"{file} is not a JSON object: {error}") from error
+        what = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise typer.BadParameter(f"recipes are JSON, and {file} is not ({error}); {EXAMPLE}") from error
+    if not isinstance(what, dict):
+        raise typer.BadParameter(f"{file} does not hold a JSON object; {EXAMPLE}")
+    return what
 
 
 def _take(job: Job, output: Path | None, html: Path | None, *, only_improved: bool, quiet: bool) -> Report:

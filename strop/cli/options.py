@@ -1,5 +1,6 @@
 """Options that several commands share, and what is checked before anything is sent."""
 
+import math
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -23,6 +24,19 @@ def a_place(path: Path | None) -> Path | None:
     return path
 
 
+def a_number(value: float | None) -> float | None:
+    """`nan` and `inf` are numbers to Python, and lie in every range; they are no answer to how much or how long."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
+
+
+def a_budget(minutes: float | None) -> float | None:
+    if minutes is not None and minutes <= 0:
+        raise typer.BadParameter(f"must be more than 0, not {minutes:g}")
+    return a_number(minutes)
+
+
 def _existing(value: str, prefix: str) -> str:
     if not value.startswith(prefix) and not Path(value).is_file():
         raise typer.BadParameter(f"there is no file {value}")
@@ -36,7 +50,8 @@ ApiKey: TypeAlias = Annotated[
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
 Timeout: TypeAlias = Annotated[
-    float | None, typer.Option("--timeout", min=0, help="Wait at most so many seconds; the job goes on.")
+    float | None,
+    typer.Option("--timeout", min=0, callback=a_number, help="Wait at most so many seconds; the job goes on."),
 ]
 JobId: TypeAlias = Annotated[str, typer.Argument(metavar="JOB", help="Such as job_0123456789abcdef.")]
 Model: TypeAlias = Annotated[

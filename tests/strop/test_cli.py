@@ -191,3 +191,42 @@ def test_a_recipe_s_path_of_a_model_is_uploaded(environment, model: Path, tmp_pa
     done = strop(environment, "optimize", model, "--recipe", recipe, "--json")
     (step,) = json.loads(done.stdout)["job"]["request"]["steps"]
     assert step["model"].startswith("mdl_")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--goal", "speed"), "--goal: must be `latency`, `size` or `memory`"),
+        (("--minutes", 99999), "--minutes: must be at most 1440, not 99999"),
+        (("--minutes", 0), "must be more than 0"),
+        (("--minutes", "nan"), "not a finite number"),
+        (
+            ("--steps", "quantise_static"),
+            "--steps: there is no step `quantise_static`; did you mean `quantize_static`?",
+        ),
+    ],
+)
+def test_a_wrong_option_is_named_as_it_was_typed(environment, model: Path, words: tuple, said: str) -> None:
+    done = strop(environment, "optimize", model, *words)
+    assert done.returncode == Code.USAGE
+    assert said in " ".join(done.stderr.split())
+    assert "/goal" not in done.stderr and "/budget" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("goal: latency", "recipes are JSON"),
+        ("[]", "does not hold a JSON object"),
+        ('{"goal": {}, "seeed": 1}', "recipe.json /seeed: there is no `seeed` here; did you mean `seed`?"),
+        ('{"steps": [{"kind": "use_model", "model": "no.onnx"}]}', "step 1, use_model: there is no file no.onnx"),
+    ],
+)
+def test_a_wrong_recipe_is_told_with_its_place(
+    environment, model: Path, tmp_path: Path, recipe: str, said: str
+) -> None:
+    (tmp_path / "recipe.json").write_text(recipe)
+    done = strop(environment, "optimize", model, "--recipe", tmp_path / "recipe.json")
+    assert done.returncode == Code.USAGE
+    assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert "uploading" not in done.stderr
