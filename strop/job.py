@@ -12,11 +12,12 @@ from strop.download import download, unpacked
 from strop.errors import JobCanceled, JobFailed, Unreachable
 from strop.models import FINAL, Event, JobBody, JobState, Problem
 from strop.report import Report
-from strop.transport import Transport
+from strop.transport import Backoff, Transport
 from strop.upload import Progress
 
 POLL_SECONDS = 30.0
 SHORTEST_POLL_SECONDS = 0.2
+HELD_SECONDS = 10.0  # longer than a vain try to connect: the connection was a good one, and its break is a new one
 
 
 class Job:
@@ -126,13 +127,12 @@ class Job:
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """The story of the job, from its beginning or after an event, to its end; broken connections are mended."""
-        backoff = self._transport.backoff()
+        backoff: Backoff | None = None
         while True:
-            had_ended = self.is_final
+            had_ended, began_at = self.is_final, time.monotonic()
             try:
                 for event in self._transport.events(f"{self._door}/events", after):
-                    after = event.seq
-                    backoff = self._transport.backoff()
+                    after, backoff = event.seq, None
                     yield event
                     if event.is_final:
                         self.refresh()
@@ -141,9 +141,16 @@ class Job:
                     return  # the service had nothing more to tell
             except httpx2.TransportError:
                 pass  # taken up again below, as when the service ends the stream because it restarts
-            if not backoff.pause():
-                raise Unreachable(self._transport.url, "the stream of events broke off")
+            had_held = time.monotonic() - began_at > HELD_SECONDS
+            backoff = self._paused(None if had_held else backoff)
             self.refresh()
+
+    def _paused(self, backoff: Backoff | None) -> Backoff:
+        """Wait after a break; patience begins at the first one, however long no event came before it."""
+        backoff = backoff or self._transport.backoff()
+        if not backoff.pause():
+            raise Unreachable(self._transport.url, "the stream of events broke off")
+        return backoff
 
     def cancel(self) -> "Job":
         """Ask the job to stop; it may take some seconds, and keeps the best it has found."""

@@ -1,9 +1,15 @@
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
+import httpx2
 import pytest
 
 from strop import JobCanceled, JobFailed, JobState, Strop, Unreachable
 from strop.job import Job
+from strop.models import Event, JobBody
+from strop.transport import Backoff, Transport
 from tests.faults.child import Act
 from tests.faults.standin import MODEL, seed_of
 from tests.service import RunningService
@@ -106,3 +112,35 @@ def test_events_end_with_an_error_when_the_service_stays_away(
     hasty.close()
     with pytest.raises(Unreachable):
         list(events)
+
+
+RUNNING = {"id": "job_1", "state": "running", "model": "mdl_1", "created_at": "now"}
+
+
+class Breaking:
+    """A service whose stream breaks after a silence longer than the client's patience, and then goes on."""
+
+    url = "http://nowhere"
+
+    def __init__(self) -> None:
+        self.breaks = 3
+
+    def backoff(self) -> Backoff:
+        return Backoff(0.5)
+
+    def get(self, *_: Any, **__: Any) -> httpx2.Response:
+        return httpx2.Response(200, json=RUNNING)
+
+    def events(self, _: str, after: int) -> Iterator[Event]:
+        self.breaks -= 1
+        if self.breaks < 0:
+            yield Event(after + 1, "state", {"state": "succeeded"})
+            return
+        yield Event(after + 1, "stage", {})
+        time.sleep(0.6)
+        raise httpx2.ReadError("the service restarts")
+
+
+def test_patience_with_a_broken_stream_begins_at_the_break() -> None:
+    job = Job(cast("Transport", Breaking()), JobBody.parse(RUNNING))
+    assert [event.seq for event in job.events()] == [1, 2, 3, 4]
