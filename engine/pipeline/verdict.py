@@ -20,7 +20,7 @@ def verdict(trials: Trials, noise_floor: Interval | None, *, complete: bool, out
     if not complete:
         reasons.append("These are quick figures from before the job's end, without the final measurement.")
     elif out_of_time:
-        reasons.append("The budget ended the search before everything was tried.")
+        reasons.append(_out_of_time(trials))
     return Verdict(
         outcome=Outcome.IMPROVED if chosen else Outcome.NO_IMPROVEMENT,
         minimize=trials.minimize,
@@ -97,6 +97,12 @@ def _nothing(trials: Trials, *, complete: bool, out_of_time: bool) -> str:
     better = {Minimize.LATENCY: "measurably faster", Minimize.SIZE: "smaller", Minimize.MEMORY: "lighter in memory"}
     inside = " inside the limit" if trials.recipe.limits.accuracy_drop is not None else ""
     return f"No candidate{inside} is {better[trials.minimize]} than the original, so the original is returned."
+
+
+def _out_of_time(trials: Trials) -> str:
+    if not trials.candidates:
+        return "A longer budget lets it try some: raise `budget.minutes`, which is --minutes of `strop optimize`."
+    return "The budget ended the search before everything was tried."
 
 
 def _why_not(trials: Trials) -> list[str]:

@@ -12,7 +12,7 @@ from strop.cli.output import leave_running, print_job, print_report, sent
 from strop.cli.places import named_by_options
 from strop.client import DEFAULT_URL, Strop
 from strop.job import Job
-from strop.progress import follow, transfer
+from strop.progress import follow, printable, transfer
 from strop.recipe import recipe as compose
 from strop.report import Report
 
@@ -149,5 +149,6 @@ def _take(job: Job, output: Path | None, html: Path | None, *, only_improved: bo
         with transfer(f"downloading {output}", quiet=quiet) as on_progress:
             job.download_model(output, on_progress)
     if not report.improved:
-        say("No faster model was found" + (f"; {output} is the original." if output and not only_improved else "."))
+        headline = printable(report.verdict.headline)
+        say(f"{headline} {output} holds the original." if output and not only_improved else headline)
     return report

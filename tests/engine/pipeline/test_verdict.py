@@ -50,6 +50,9 @@ def test_a_search_that_the_budget_ended_says_so() -> None:
     trials, _ = table()
     found = verdict(trials, None, complete=True, out_of_time=True)
     assert "budget ended before a candidate could be tried" in found.headline
+    assert [reason for reason in found.reasons if "budget" in reason] == [
+        "A longer budget lets it try some: raise `budget.minutes`, which is --minutes of `strop optimize`."
+    ]
 
 
 def test_a_job_that_is_ended_before_anything_was_tried_does_not_say_that_nothing_could_be_done() -> None:
