@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -113,22 +113,27 @@ def _time_left(job: Job) -> str:
     return f"about {minutes} min {seconds:02} s left" if minutes else f"about {seconds} s left"
 
 
-def trial_lines(trials: Sequence[dict[str, Any]]) -> list[Text]:
-    """A line each, and one for all that a quick look left behind."""
-    lines = [_trial_line(trial) for trial in trials if trial.get("state") != SCREENED]
+def trial_lines(trials: Sequence[dict[str, Any]], notes: Mapping[str, str] | None = None) -> list[Text]:
+    """A line each, with a note of the trial's where there is one, and one for all that a quick look left behind."""
+    notes = notes or {}
+    lines = [
+        _trial_line(trial, notes.get(trial.get("id", ""), "")) for trial in trials if trial.get("state") != SCREENED
+    ]
     screened = len(trials) - len(lines)
     if screened:
         lines.append(Text(f"  {screened} {'format' if screened == 1 else 'formats'} left behind after a quick look"))
     return lines
 
 
-def _trial_line(trial: dict[str, Any]) -> Text:
+def _trial_line(trial: dict[str, Any], note: str) -> Text:
     """One candidate with the figures that it was judged by."""
     facts = _figures(trial) or printable(trial.get("reason", ""))
     state = printable(trial.get("state", ""))
     style = {"kept": "green", "failed": "red"}.get(state, "dim")
     head = f"  {printable(trial.get('id', ''))}  {printable(trial.get('label', ''))}"
-    return Text.assemble(head, "  ", (state, style), f"  {facts}" if facts else "")
+    return Text.assemble(
+        head, "  ", (state, style), f"  {facts}" if facts else "", (f"  ← {note}" if note else "", "bold")
+    )
 
 
 def _figures(trial: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from engine.report import Report, Trial
 REPORTS = {"application/json": "report.json", "text/html": "report.html", "text/plain": "report.txt"}
 ONNX = "application/octet-stream"
 ZIP = "application/zip"
+LONGEST_TRIAL = 60  #: shown of the name that a client asked for
 MISSING = documented(404, 409)
 FORMS = {
     **download.documented("application/octet-stream"),
@@ -90,6 +91,7 @@ def list_candidates(job_id: str, services: ServicesDep) -> CandidatePage:
 )
 def download_candidate(job_id: str, trial: str, request: Request, services: ServicesDep) -> Response:
     """One model of the Pareto set. Above 2 GiB a zip of it and its weights."""
+    _check_offered(services, job_id, trial)
     return _model(request, services, job_id, f"candidates/{trial}.onnx", f"{job_id}-{trial}")
 
 
@@ -104,6 +106,15 @@ def download_bundle(job_id: str, request: Request, services: ServicesDep) -> Res
     _artifact(services, job_id, "report.json")
     members = tuple(sorted((artifact.name, artifact.sha256) for artifact in services.jobs.artifacts(job_id)))
     return _zip(request, services, members, job_id)
+
+
+def _check_offered(services: Services, job_id: str, trial: str) -> None:
+    """Name the files that an ended job has, where one is asked for that it has not."""
+    job = services.jobs.get(job_id)
+    offered = sorted(filter(None, map(_candidate, services.jobs.artifacts(job_id))))
+    if JobState(job.state) in FINAL and trial not in offered:
+        there_are = f"there are files of {', '.join(offered)}" if offered else "it left no candidate's file"
+        raise Problem(NO_RESULT, f"{job_id} has no file of {trial[:LONGEST_TRIAL]}; {there_are}.")
 
 
 def _artifact(services: Services, job_id: str, name: str) -> Artifact:
@@ -152,4 +163,4 @@ def _report(services: Services, artifact: Artifact) -> dict[str, Any]:
 def _candidate(artifact: Artifact) -> str:
     """The trial whose file this is; empty for other files."""
     folder, _, file = artifact.name.partition("/")
-    return file.removesuffix(".onnx") if folder == "candidates" else ""
+    return file.removesuffix(".onnx") if folder == "candidates" and file.endswith(".onnx") else ""

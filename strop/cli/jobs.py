@@ -37,9 +37,11 @@ def show(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL, api_key: 
     """Show one job: its state, what it does now, what it tried."""
     with Strop(url, api_key) as strop:
         job = strop.job(job_id)
+        files = [] if as_json else _files(job)
     if as_json:
         print_json({"job": asdict(job.body)})
         return
+    chosen = printable((job.body.verdict or {}).get("chosen") or "")
     rows = {
         "job": job.id,
         "name": job.name,
@@ -50,11 +52,15 @@ def show(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL, api_key: 
         "created": job.body.created_at,
         "finished": job.body.finished_at,
         "result": _result(job),
+        "chosen": chosen,
+        "files": ", ".join(files),
     }
     print_table((name, value) for name, value in rows.items() if value)
     screen = console(stderr=False)
-    for line in trial_lines(job.trials):
+    for line in trial_lines(job.trials, dict.fromkeys(files, "has a file") | {chosen: "chosen"}):
         screen.print(line)
+    if files:
+        say(f"  to take a file:  strop download {job.id} --candidate {chosen or files[0]} -o {chosen or files[0]}.onnx")
 
 
 def watch(
@@ -119,6 +125,13 @@ def download(
         else:
             job.download_model(output, on_progress)
     typer.echo(output)
+
+
+def _files(job: Job) -> list[str]:
+    """The trials whose files can be downloaded."""
+    if not (job.body.links.get("candidates") and job.body.links.get("report")):
+        return []
+    return [printable(candidate["trial"]["id"]) for candidate in job.candidates()]
 
 
 def _result(job: Job) -> str:

@@ -76,7 +76,7 @@ def test_the_first_faults_are_named_and_the_others_counted(service: Service) -> 
 
 
 def test_a_body_of_nothing_but_faults_is_answered_at_once(service: Service) -> None:
-    recipe = {"goal": {}} | {f"{number}x" * 5: number for number in range(30_000)}
+    recipe = {"goal": {}} | {f"x{number}": number for number in range(10_000)}
     began = time.monotonic()
     answer = service.http.post("/v1/recipes/check", json=recipe)
     assert (answer.status_code, len(answer.json()["errors"])) == (422, MOST_TOLD)

@@ -146,7 +146,9 @@ def test_candidates_are_listed_and_downloaded(service: Service, ended: str) -> N
     items = service.http.get(f"{ended}/candidates").json()["items"]
     assert [(item["trial"]["id"], item["size_bytes"]) for item in items] == [("t01", 13)]
     assert service.http.get(items[0]["href"]).content == b"one candidate"
-    assert service.http.get(f"{ended}/candidates/t02").json()["code"] == "no_result"
+    missing = service.http.get(f"{ended}/candidates/t02").json()
+    assert missing["code"] == "no_result"
+    assert missing["detail"].endswith("has no file of t02; there are files of t01.")
 
 
 def test_the_bundle_holds_every_file(service: Service, ended: str) -> None:

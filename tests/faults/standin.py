@@ -17,6 +17,8 @@ from engine.report import (
     Report,
     StepFit,
     TensorInfo,
+    Trial,
+    TrialState,
     Verdict,
 )
 from tests.faults import child
@@ -84,5 +86,6 @@ def _report() -> Report:
         baseline=figures,
         optimized=figures,
         comparison=Comparison(),
+        trials=[Trial(id="t01", steps=[SimplifyGraph()], label="the same", state=TrialState.REJECTED, reason="a test")],
         environment=Environment(machine=machine, sandbox="none", execution_provider="none", seeds={}, digests={}),
     )

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -131,6 +132,11 @@ def test_a_job_can_be_left_shown_watched_canceled_reported_and_downloaded(enviro
     assert strop(environment, "watch", job_id).returncode == Code.FAILED
     assert strop(environment, "report", job_id).stdout.startswith("made by process")
     assert json.loads(strop(environment, "report", job_id, "--json").stdout)["schema_version"]
+    shown = strop(environment, "show", job_id)
+    assert re.search(r"^files +t01$", shown.stdout, re.MULTILINE)
+    assert f"strop download {job_id} --candidate t01" in shown.stderr
+    missing = strop(environment, "download", job_id, "--candidate", "t09", "-o", tmp_path / "c")
+    assert (missing.returncode, "there are files of t01" in missing.stderr) == (Code.NOT_FOUND, True)
     assert strop(environment, "download", job_id, "-o", tmp_path / "m.onnx").returncode == Code.DONE
     assert strop(environment, "download", job_id, "--candidate", "t01", "-o", tmp_path / "c").returncode == Code.DONE
     assert (tmp_path / "m.onnx").read_bytes() == (tmp_path / "c").read_bytes() == MODEL

@@ -23,3 +23,8 @@ def test_formats_that_a_quick_look_left_behind_share_a_line() -> None:
     trials = [{"id": "t01", "label": "simplified", "state": "kept"}, *[{"id": "t02", "state": "screened"}] * 3]
     lines = [line.plain for line in trial_lines(trials)]
     assert lines == ["  t01  simplified  kept", "  3 formats left behind after a quick look"]
+
+
+def test_a_note_stands_at_its_own_trial() -> None:
+    lines = [line.plain for line in trial_lines([{"id": "t01"}, {"id": "t02"}], {"t02": "chosen"})]
+    assert ["chosen" in line for line in lines] == [False, True]
