@@ -5,6 +5,7 @@ likely: a service that never answered is probably not running, one that has answ
 """
 
 import json
+import logging
 import random
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -22,6 +23,8 @@ ANSWER_SECONDS = 60.0
 STREAM_SILENCE_SECONDS = 45.0  # the service sends a comment every 15
 LONGEST_PAUSE_SECONDS = 5.0
 
+log = logging.getLogger(__name__)
+
 TRY_AGAIN = frozenset({429, 502, 503, 504})
 NOTHING_WAS_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
 
@@ -32,6 +35,16 @@ class Backoff:
     def __init__(self, patience_seconds: float) -> None:
         self._ends_at = time.monotonic() + patience_seconds
         self._tries = 0
+
+    @property
+    def is_fresh(self) -> bool:
+        """Nothing has been tried again yet."""
+        return self._tries == 0
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return max(0.0, self._ends_at - time.monotonic())
 
     def pause(self, at_least: float = 0.0) -> bool:
         """Sleep before the next try, or say that there shall be none."""
@@ -125,6 +138,10 @@ class Transport:
                 response = self._client.send(request, stream=stream)
             except httpx2.TransportError as error:
                 may_repeat = repeatable or isinstance(error, NOTHING_WAS_SENT)
+                if self._reached and may_repeat and backoff.is_fresh:
+                    log.warning(
+                        "no answer from %s (%s); trying again, up to %.0f s", self.url, _reason(error), backoff.left
+                    )
                 if not (may_repeat and backoff.pause()):
                     raise Unreachable(self.url, _reason(error)) from error
                 continue

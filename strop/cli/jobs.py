@@ -9,7 +9,7 @@ import typer
 
 from strop.cli.exits import say
 from strop.cli.options import ApiKey, Html, JobId, Json, Quiet, Timeout, Url, a_place
-from strop.cli.output import leave_running, print_job, print_json, print_table
+from strop.cli.output import how_to_take, leave_running, print_job, print_json, print_table
 from strop.client import DEFAULT_URL, Strop
 from strop.job import Job
 from strop.models import JobState
@@ -78,8 +78,11 @@ def watch(
         with leave_running(job):
             follow(job, quiet=quiet or as_json, timeout=timeout)
     print_job(job, as_json=as_json)
+    silent = as_json or quiet
+    if job.body.links.get("model") and not silent:
+        say(f"  to take its model:  {how_to_take(job)}")
     job.raise_for_state()
-    if not as_json and not quiet:
+    if not silent:
         say(_result(job))
 
 

@@ -8,7 +8,7 @@ import typer
 
 from strop.cli.exits import Code, say
 from strop.cli.options import ApiKey, Html, Json, Model, Output, Quiet, Timeout, Url, a_budget, a_dataset, a_number
-from strop.cli.output import leave_running, print_job, print_report, sent
+from strop.cli.output import how_to_take, leave_running, print_job, print_report, sent
 from strop.cli.places import named_by_options
 from strop.client import DEFAULT_URL, Strop
 from strop.job import Job
@@ -107,7 +107,7 @@ def optimize(
         if not wait:
             print_job(job, as_json=as_json)
             return
-        with leave_running(job):
+        with leave_running(job, output):
             follow(job, quiet=silent, timeout=timeout)
         report = _take(job, output, html, only_improved=only_improved, quiet=silent)
         print_report(job, report, as_json=as_json, quiet=quiet)
@@ -140,7 +140,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _take(job: Job, output: Path | None, html: Path | None, *, only_improved: bool, quiet: bool) -> Report:
     """Store what the job found where the user wants it."""
     if not job.succeeded and (job.body.verdict or {}).get("outcome") == "improved":
-        say(f"The best found before it ended can be had: strop download {job.id} -o faster.onnx")
+        say(f"The best found before it ended can be had: {how_to_take(job, output)}")
     job.raise_for_state()
     report = job.report()
     if html:

@@ -1,6 +1,7 @@
 """Results on standard output, chatter on standard error."""
 
 import json
+import shlex
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from typing import Any
 import typer
 
 from strop.cli.exits import Code, say
+from strop.errors import Unreachable
 from strop.job import Job
 from strop.models import FileBody
 from strop.progress import printable, transfer
@@ -57,12 +59,27 @@ def sent(upload: Callable[..., FileBody], source: str, *, quiet: bool) -> str:
 
 
 @contextmanager
-def leave_running(job: Job) -> Generator[None]:
-    """Ctrl+C, or the end of our patience, ends the watching and not the job."""
+def leave_running(job: Job, output: Path | None = None) -> Generator[None]:
+    """Ctrl+C, the end of our patience, or a service that is away ends the watching and not the job."""
     try:
         yield
     except (KeyboardInterrupt, TimeoutError) as error:
         is_timeout = isinstance(error, TimeoutError)
         say(f"{error}" if is_timeout else f"\n{job.id} goes on.")
-        say(f"  to watch it:  strop watch {job.id}\n  to stop it:   strop cancel {job.id}")
+        say(how_to_go_on(job, output))
         raise typer.Exit(Code.TIMEOUT if is_timeout else Code.INTERRUPTED) from None
+    except Unreachable:
+        say(f"{job.id} goes on as soon as the service is back.\n{how_to_go_on(job, output)}")
+        raise
+
+
+def how_to_go_on(job: Job, output: Path | None = None) -> str:
+    return (
+        f"  to watch it:  strop watch {job.id}\n"
+        f"  to stop it:   strop cancel {job.id}\n"
+        f"  to take what it found, once it has ended:  {how_to_take(job, output)}"
+    )
+
+
+def how_to_take(job: Job, output: Path | None = None) -> str:
+    return f"strop download {job.id} -o {shlex.quote(str(output or 'faster.onnx'))}"

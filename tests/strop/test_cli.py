@@ -129,7 +129,8 @@ def test_a_job_can_be_left_shown_watched_canceled_reported_and_downloaded(enviro
     assert shown["job"]["state"] == "running"
     assert job_id in strop(environment, "jobs", "--state", "running").stdout
     assert strop(environment, "cancel", job_id).stdout.strip() == job_id
-    assert strop(environment, "watch", job_id).returncode == Code.FAILED
+    watched = strop(environment, "watch", job_id)
+    assert (watched.returncode, f"strop download {job_id} -o" in watched.stderr) == (Code.FAILED, True)
     assert strop(environment, "report", job_id).stdout.startswith("made by process")
     assert json.loads(strop(environment, "report", job_id, "--json").stdout)["schema_version"]
     shown = strop(environment, "show", job_id)
@@ -149,7 +150,7 @@ def heed_ctrl_c() -> None:
 
 
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_go_on(environment, model: Path) -> None:
-    words = ("optimize", str(model), "--steps", "simplify_graph", "--seed", str(seed_of(Act.WORK)))
+    words = ("optimize", str(model), "-o", "out.onnx", "--steps", "simplify_graph", "--seed", str(seed_of(Act.WORK)))
     process = subprocess.Popen(
         [*STROP, *words],
         env=environment,
@@ -165,6 +166,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_go_on(environment, model:
     assert process.returncode == Code.INTERRUPTED
     job_id = chatter.split("strop cancel ")[1].split()[0]
     assert f"strop watch {job_id}" in chatter
+    assert f"strop download {job_id} -o out.onnx" in chatter
     assert json.loads(strop(environment, "show", job_id, "--json").stdout)["job"]["state"] == "running"
     strop(environment, "cancel", job_id)
 

@@ -73,3 +73,13 @@ def test_a_proxy_of_the_environment_is_not_used_for_loopback(monkeypatch: pytest
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with serving(FileServer(JOB)) as url, Strop(url) as strop:
         assert strop.job("job_1").id == "job_1"
+
+
+def test_a_service_that_went_is_waited_for_aloud(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(FileServer(JOB)) as url:
+        strop = Strop(url, patience_seconds=1)
+        strop.job("job_1")
+    with strop, pytest.raises(Unreachable):
+        strop.job("job_1")
+    (message,) = caplog.messages
+    assert message.startswith(f"no answer from {url} (") and message.endswith("trying again, up to 1 s")
