@@ -7,7 +7,21 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from strop.cli.exits import Code, say
-from strop.cli.options import ApiKey, Html, Json, Model, Output, Quiet, Timeout, Url, a_budget, a_dataset, a_number
+from strop.cli.options import (
+    ApiKey,
+    Html,
+    Json,
+    Model,
+    Output,
+    Quiet,
+    Timeout,
+    Url,
+    a_budget,
+    a_dataset,
+    a_number,
+    a_word,
+    some_steps,
+)
 from strop.cli.output import how_to_take, leave_running, print_job, print_report, sent
 from strop.cli.places import named_by_options
 from strop.client import DEFAULT_URL, Strop
@@ -25,10 +39,17 @@ Evaluation: TypeAlias = Annotated[
     str | None,
     typer.Option("--evaluation", callback=a_dataset, help="Other samples, to measure accuracy on; or dat_…."),
 ]
-Labels: TypeAlias = Annotated[str | None, typer.Option("--labels", help="Array of the labels, if not found by name.")]
-Goal: TypeAlias = Annotated[str | None, typer.Option("--goal", help="latency (the default), size or memory.")]
+Labels: TypeAlias = Annotated[
+    str | None, typer.Option("--labels", callback=a_word, help="Array of the labels, if not found by name.")
+]
+Goal: TypeAlias = Annotated[
+    str | None, typer.Option("--goal", callback=a_word, help="latency (the default), size or memory.")
+]
 Steps: TypeAlias = Annotated[
-    str | None, typer.Option("--steps", help="Do these steps instead, such as simplify_graph,quantize_static.")
+    str | None,
+    typer.Option(
+        "--steps", callback=some_steps, help="Do these steps instead, such as simplify_graph,quantize_static."
+    ),
 ]
 MaxDrop: TypeAlias = Annotated[
     float | None,
@@ -47,6 +68,7 @@ Metric: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--metric",
+        callback=a_word,
         help="top1, top5, f1, miou, mse, mae, cosine; agreement or sqnr without labels; chosen if not given.",
     ),
 ]
@@ -94,7 +116,7 @@ def optimize(
     if data is None and (evaluation or labels):
         raise typer.BadParameter("--evaluation and --labels need --data")
     wishes = {"goal": goal, "max_drop": max_drop, "minutes": minutes, "metric": metric, "seed": seed}
-    wishes |= {"threads": threads, "batch_size": batch_size, "steps": steps.split(",") if steps else None}
+    wishes |= {"threads": threads, "batch_size": batch_size, "steps": steps and steps.split(",")}
     what = _recipe(recipe, wishes)
     silent = quiet or as_json
     with Strop(url, api_key) as strop, named_by_options(recipe):

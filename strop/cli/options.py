@@ -12,7 +12,7 @@ def a_model(value: str) -> str:
 
 
 def a_dataset(value: str | None) -> str | None:
-    return value and _existing(value, "dat_")
+    return None if value is None else _existing(a_word(value) or "", "dat_")
 
 
 def a_place(path: Path | None) -> Path | None:
@@ -22,6 +22,22 @@ def a_place(path: Path | None) -> Path | None:
     if path is not None and not path.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {path.absolute().parent}")
     return path
+
+
+def a_word(value: str | None) -> str | None:
+    """An option with nothing after it is a mistake, mostly an unset variable of the shell; it is not left out."""
+    if value is not None and not value.strip():
+        raise typer.BadParameter("it is empty (a shell variable that is not set?); give a value, or leave it out")
+    return value
+
+
+def some_steps(value: str | None) -> str | None:
+    if value is not None and not all(name.strip() for name in value.split(",")):
+        raise typer.BadParameter(
+            f"{value!r} names no step in some place (a shell variable that is not set?); "
+            "name steps as in simplify_graph,quantize_static, or leave it out"
+        )
+    return value and ",".join(name.strip() for name in value.split(","))
 
 
 def a_number(value: float | None) -> float | None:

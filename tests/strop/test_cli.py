@@ -238,3 +238,9 @@ def test_a_wrong_recipe_is_told_with_its_place(
     assert done.returncode == Code.USAGE
     assert said in " ".join(done.stderr.replace("│", " ").split())
     assert "uploading" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--steps", "--goal", "--data", "--metric", "--labels"])
+def test_an_empty_value_is_no_option_that_was_left_out(environment, model: Path, option: str) -> None:
+    done = strop(environment, "optimize", model, option, "")
+    assert (done.returncode, "shell variable" in done.stderr) == (Code.USAGE, True)
