@@ -36,8 +36,8 @@ ReportFile: TypeAlias = Annotated[
 
 
 def gate(
-    old: Annotated[str | None, typer.Argument(metavar="[OLD", help="The model as it was.")] = None,
-    new: Annotated[str | None, typer.Argument(metavar="NEW]", help="The model as it is now.")] = None,
+    old: Annotated[str | None, typer.Argument(metavar="OLD", help="The model as it was.")] = None,
+    new: Annotated[str | None, typer.Argument(metavar="NEW", help="The model as it is now.")] = None,
     *,
     report_file: ReportFile = None,
     min_speedup: MinSpeedup = None,

@@ -74,3 +74,9 @@ def test_a_build_reads_one_line_and_an_exit_code_without_a_service(tmp_path: Pat
     assert (code, said.count("\n"), "gate FAILED" in said, "CROSSED" in said) == (Code.CROSSED, 1, True, True)
     path.write_text("{}")
     assert gate(path)[0] == Code.USAGE
+
+
+def test_the_help_names_both_models_once() -> None:
+    done = subprocess.run([sys.executable, "-m", "strop", "gate", "--help"], capture_output=True, text=True, check=True)
+    assert "[OLD] [NEW]\n" in done.stdout
+    assert "[OLD <" not in done.stdout and "NEW]]" not in done.stdout
