@@ -1,14 +1,21 @@
 """Which walls stand around a child here? One real child tries to break out, before the worker takes its first job."""
 
+import contextlib
+import logging
 import shutil
+import time
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.protocol import Confinement, EngineRequest, Event, Finished, Work
 from workers.child import Child, Misbehaved
 from workers.workplace import Workplace
 
 SECONDS = 60.0
+FORGOTTEN_SECONDS = 10 * SECONDS
+FOLDER = "self-test-"
+log = logging.getLogger(__name__)
 #: From weak to strong: each level denies its own attempts and those of all levels before it.
 DENIES: dict[str, frozenset[str]] = {
     "none": frozenset(),
@@ -35,7 +42,9 @@ class SelfTest:
 
 def try_confinement(workplace: Workplace) -> SelfTest:
     """Start one confined child that attacks its walls. A child that fails to tell has no walls."""
-    folder = workplace.settings.home / f"self-test-{uuid.uuid4().hex}"
+    _forget_earlier(workplace.settings.home)
+    log.info("testing the sandbox of jobs, which takes long on a busy machine")
+    folder = workplace.settings.home / f"{FOLDER}{uuid.uuid4().hex}"
     (folder / "inputs").mkdir(parents=True)
     (folder / "work").mkdir()
     confinement = Confinement(memory_bytes=workplace.settings.job_memory_bytes, file_bytes=1 << 20, cpu_seconds=60)
@@ -48,6 +57,14 @@ def try_confinement(workplace: Workplace) -> SelfTest:
         return SelfTest("none", ("it broke the protocol",))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget_earlier(home: Path) -> None:
+    """The folders of tests whose worker was killed; a younger one may be another worker's."""
+    for folder in home.glob(f"{FOLDER}*"):
+        with contextlib.suppress(FileNotFoundError):  # another worker forgets it too
+            if time.time() - folder.stat().st_mtime > FORGOTTEN_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _events(child: Child) -> list[Event]:

@@ -45,7 +45,7 @@ def confine(attempt: Path, limits: Confinement, parent_pid: int) -> str:
         walls.append("landlock")
     if limits.seccomp and _holds(refuse_system_calls):
         walls.append("seccomp")
-    _die_with(parent_pid)
+    die_with(parent_pid)
     return "+".join(walls) or "rlimits"
 
 
@@ -115,8 +115,8 @@ def _prctl(option: int, argument: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def _die_with(parent_pid: int) -> None:
-    """A supervisor that is killed takes its child along; it may have died before this line."""
+def die_with(parent_pid: int) -> None:
+    """A parent that is killed takes its child along, such as the supervisor us; it may have died before this line."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -13,10 +13,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.confine import HEADROOM_BYTES, PROCESSES
+from engine.confine import HEADROOM_BYTES, PROCESSES, die_with
 from engine.protocol import Confinement
-
-FORKED_SECONDS = 60  #: longer than forking takes on a busy machine
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _IO_URING_SETUP = 425
@@ -114,12 +112,12 @@ def _exceed_file_size(limits: Confinement, path: Path) -> None:
 
 def _fork_without_end() -> None:
     """Bounded by the confinement's own number of processes; children wait until all are killed."""
-    children = []
+    children, parent = [], os.getpid()
     try:
         for _ in range(PROCESSES + 1):
             pid = os.fork()
             if pid == 0:
-                signal.alarm(FORKED_SECONDS)  # whoever is killed in the midst of this kills none of them
+                die_with(parent)  # whoever is killed in the midst of this kills none of them
                 signal.pause()
             children.append(pid)
     finally:

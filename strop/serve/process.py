@@ -64,7 +64,7 @@ class Process:
         """What to tell of a part that ended while the service was starting."""
         code = None if self._child is None else self._child.returncode
         return CannotServe(
-            f"{self.part.name} ended with code {code}; the end of {self.log} says:\n{self._last_words()}"
+            f"{self.part.name} ended with code {code}; the end of {self.log} says:\n{self.last_words(12)}"
         )
 
     def revive(self) -> str | None:
@@ -99,5 +99,6 @@ class Process:
                 os.killpg(self._child.pid, signal.SIGKILL)
             self._child.wait()
 
-    def _last_words(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
+    def last_words(self, lines: int) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -6,7 +6,7 @@ Valkey, then the migrations, then API, worker and maintenance at once. The liste
 import os
 import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 from threading import Event
@@ -21,6 +21,7 @@ START_SECONDS = 120.0
 STOP_SECONDS = 3.5  # for all but Valkey, which is stopped last
 VALKEY_STOP_SECONDS = 0.7
 LOOK_SECONDS = 0.2
+LOGGED_BY = {"broker": "valkey", "database": "api", "storage": "api"}  #: whose log tells of it
 
 
 class Service:
@@ -103,19 +104,33 @@ def _wait_until_ready(url: str, processes: list[Process], stop: Event) -> None:
         for process in processes:
             if not process.alive:
                 raise process.failed()
-        if _is_ready(url):
+        lacking = _lacking(url)
+        if not lacking:
             return
         if time.monotonic() > ends_at:
-            raise CannotServe(f"the service was not ready after {START_SECONDS:.0f} s; see {processes[0].log.parent}")
+            raise CannotServe(f"the service was not ready after {START_SECONDS:.0f} s: {_told(lacking, processes)}")
         time.sleep(LOOK_SECONDS)
 
 
-def _is_ready(url: str) -> bool:
+def _lacking(url: str) -> dict[str, str]:
+    """What is not ready yet, by its part, and how it is; empty once all is."""
     try:
         answer = httpx2.get(f"{url}/readyz", trust_env=False, timeout=2.0)
     except httpx2.TransportError:
-        return False
-    return answer.status_code == httpx2.codes.OK and answer.json()["status"] == "ready"
+        return {"api": "does not answer yet"}
+    body = answer.json()
+    if answer.status_code != httpx2.codes.OK:
+        return {"api": body.get("detail", f"answers with {answer.status_code}")}
+    return {name: state for name, state in body["checks"].items() if state != "ok"}
+
+
+def _told(lacking: Mapping[str, str], processes: list[Process]) -> str:
+    """With the last line that each part wrote, which says what it is at."""
+    said = []
+    for name, state in lacking.items():
+        process = next((each for each in processes if each.part.name == LOGGED_BY.get(name, name)), processes[0])
+        said.append(f"{name}: {state}; the last line of {process.log} says:\n{process.last_words(1) or '(nothing)'}")
+    return "\n".join(said) + "\nA busy machine may just need longer: start it again when it has calmed down."
 
 
 def _stop(processes: list[Process], within_seconds: float) -> None:

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
 
 from engine.protocol import Confinement
@@ -124,3 +125,15 @@ def test_a_child_dies_with_its_supervisor(attempt: Path) -> None:
         supervisor.kill()
         supervisor.stdout.read()  # returns once the child has closed its end, too
     assert not Path(f"/proc/{child}/cwd").exists()
+
+
+def test_who_is_killed_amid_the_fork_bomb_leaves_no_child(attempt: Path) -> None:
+    program = PRELUDE + "from engine.confine.breakout import _fork_without_end\n_fork_without_end()"
+    command = [sys.executable, "-I", "-c", program, str(attempt), Confinement().model_dump_json()]
+    with subprocess.Popen(command) as bomb:
+        children: list[psutil.Process] = []
+        while len(children) < 5 and bomb.poll() is None:
+            children = psutil.Process(bomb.pid).children()
+        bomb.kill()
+    assert children
+    assert psutil.wait_procs(children, timeout=30)[1] == []

@@ -1,6 +1,7 @@
 """A worker believes what was denied, not what a child says of itself."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,12 @@ def test_a_child_that_does_not_start_has_no_walls(workplace: Workplace) -> None:
 def test_nothing_of_the_self_test_is_left(workplace: Workplace) -> None:
     try_confinement(workplace)
     assert not list(workplace.settings.home.glob("self-test*"))
+
+
+def test_what_a_killed_worker_left_is_removed_and_what_another_one_tests_is_not(workplace: Workplace) -> None:
+    left, others = (workplace.settings.home / f"self-test-{name}" for name in ("left", "others"))
+    for folder in (left, others):
+        (folder / "work").mkdir(parents=True)
+    os.utime(left, (1, 1))
+    try_confinement(workplace)
+    assert (left.exists(), others.exists()) == (False, True)

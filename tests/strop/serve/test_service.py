@@ -10,6 +10,10 @@ import pytest
 from strop import Strop
 from strop.job import Job
 from strop.serve import embedded
+from strop.serve.home import Home
+from strop.serve.parts import Part
+from strop.serve.process import Process
+from strop.serve.service import _told
 from tests.faults.child import Act
 from tests.faults.standin import seed_of
 from tests.service import RunningService, with_standin
@@ -79,3 +83,11 @@ def test_ctrl_c_stops_everything_and_the_next_start_goes_on(tmp_path: Path, mode
         next(each for each in again.changes(timeout=60) if each.state == "running" and each.progress == 0.5)
         assert again.body.attempt == 1  # stopping is no fault of the job's
         assert again.cancel().wait(60).state == "canceled"
+
+
+def test_a_start_that_takes_too_long_names_the_part_and_what_it_was_at(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    parts = [Process(Part(name, ()), Home(tmp_path), tmp_path, {}) for name in ("api", "worker")]
+    parts[1].log.write_text("connected\ntesting the sandbox of jobs, which takes long on a busy machine\n")
+    told = _told({"worker": "none seen"}, parts)
+    assert told.startswith(f"worker: none seen; the last line of {parts[1].log} says:\ntesting the sandbox")
