@@ -18,6 +18,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
+from strop.cli.program import as_called
 from strop.errors import InvalidRequest, NotFound, StropError, Unauthorized, Unreachable
 from strop.progress import console
 
@@ -55,7 +56,7 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             raise  # the reader of our output has gone, such as `head`
         except (StropError, OSError) as error:
-            say_error(str(error))
+            say_error(as_called(str(error)))
             code = next(code for kind, code in CODES.items() if isinstance(error, kind))
             raise typer.Exit(code) from error
 

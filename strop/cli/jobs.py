@@ -10,6 +10,7 @@ import typer
 from strop.cli.exits import say
 from strop.cli.options import ApiKey, Html, JobId, Json, Quiet, Timeout, Url, a_place
 from strop.cli.output import how_to_take, leave_running, print_job, print_json, print_table
+from strop.cli.program import called
 from strop.client import DEFAULT_URL, Strop
 from strop.job import Job
 from strop.models import JobState
@@ -60,7 +61,8 @@ def show(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL, api_key: 
     for line in trial_lines(job.trials, dict.fromkeys(files, "has a file") | {chosen: "chosen"}):
         screen.print(line)
     if files:
-        say(f"  to take a file:  strop download {job.id} --candidate {chosen or files[0]} -o {chosen or files[0]}.onnx")
+        name = chosen if chosen in files else files[0]
+        say(f"  to take a file:  {called()} download {job.id} --candidate {name} -o {name}.onnx")
 
 
 def watch(

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from strop.cli.exits import Code, say
+from strop.cli.program import called
 from strop.errors import Unreachable
 from strop.job import Job
 from strop.models import FileBody
@@ -75,11 +76,11 @@ def leave_running(job: Job, output: Path | None = None) -> Generator[None]:
 
 def how_to_go_on(job: Job, output: Path | None = None) -> str:
     return (
-        f"  to watch it:  strop watch {job.id}\n"
-        f"  to stop it:   strop cancel {job.id}\n"
+        f"  to watch it:  {called()} watch {job.id}\n"
+        f"  to stop it:   {called()} cancel {job.id}\n"
         f"  to take what it found, once it has ended:  {how_to_take(job, output)}"
     )
 
 
 def how_to_take(job: Job, output: Path | None = None) -> str:
-    return f"strop download {job.id} -o {shlex.quote(str(output or 'faster.onnx'))}"
+    return f"{called()} download {job.id} -o {shlex.quote(str(output or 'faster.onnx'))}"

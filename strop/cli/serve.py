@@ -12,6 +12,7 @@ from platformdirs import user_data_path
 
 from strop.cli.exits import say
 from strop.cli.options import Json
+from strop.cli.program import called
 from strop.version import VERSION
 
 
@@ -56,6 +57,6 @@ def _welcome(url: str, home: Path) -> str:
   Data       {home}
   Logs       {home / "logs"}
 
-Try:  strop optimize model.onnx --data data.npz --max-drop 0.01 -o faster.onnx
+Try:  {called()} optimize model.onnx --data data.npz --max-drop 0.01 -o faster.onnx
 Press Ctrl+C to stop.
 """

@@ -108,7 +108,7 @@ def test_a_wrong_wish_is_refused_before_anything_is_uploaded(environment, model:
 
 
 def test_an_unreachable_service_is_told_with_the_remedy(environment) -> None:
-    assert "is `strop serve` running" in strop(environment, "steps", "--url", "http://127.0.0.1:9").stderr
+    assert "strop serve` running" in strop(environment, "steps", "--url", "http://127.0.0.1:9").stderr
 
 
 def test_a_recipe_file_is_read_and_excludes_its_own_options(environment, model: Path, tmp_path: Path) -> None:
