@@ -134,9 +134,13 @@ class Comparison(Part):
     sqnr_db: float | None = Field(None, description="Fidelity: signal to quantization noise of the outputs, in dB.")
     agreement: float | None = Field(None, description="Share of samples with the same decision as the original.")
     emulated_drop: Interval | None = Field(
-        None, description="The drop when the 8-bit graph is computed in float, as by kernels that never saturate."
+        None,
+        description="The drop on the other class of x86 CPU, emulated: without VNNI sums of 8-bit products saturate.",
     )
     emulated_sqnr_db: float | None = Field(None, description="The fidelity of that.")
+    emulated_samples: int | None = Field(
+        None, description="Samples that were emulated; 0 where no sum of this file can saturate, so that none differs."
+    )
 
 
 # ── what was tried ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ from engine.explain.activations import dead_channels, far_outliers, mostly_zero
 from engine.explain.change import faster_kernels, fewer_operators, less_traffic, less_work
 from engine.explain.eight_bits import (
     accuracy_depends_on_cpu,
+    accuracy_same_on_cpus,
     conversion_cost,
     float_islands,
     format_matters,
@@ -47,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     float_islands,
     conversion_cost,
     accuracy_depends_on_cpu,
+    accuracy_same_on_cpus,
     nothing_to_quantize,
     dead_channels,
     far_outliers,

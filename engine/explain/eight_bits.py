@@ -2,13 +2,15 @@
 
 from engine.explain.time import CONVERSIONS, X86
 from engine.measure.machine import has_fast_int8
-from engine.recipe import Activations, EightBits, QuantizeDynamic, Range, Step
-from engine.report import Finding, Report, Trial, TrialState
-from engine.words import digits, loss, milliseconds, share, times
+from engine.quantize.formats import may_saturate
+from engine.recipe import EightBits, QuantizeDynamic, Step
+from engine.report import Finding, Interval, Report, Trial, TrialState
+from engine.words import count, digits, loss, milliseconds, share, times
 
 HARDLY_FASTER = 1.2
 CLEARLY_APART = 1.1
 WITH_VNNI = 4  #: times the products of a float32 instruction; 3.8 were measured
+AS_FAITHFUL_DB = 0.05
 NOTICEABLE = 0.05  #: share of the time of a run
 EIGHT_BITS = {"uint8", "int8"}
 QUANTIZED = (EightBits, QuantizeDynamic)
@@ -77,18 +79,41 @@ def conversion_cost(report: Report) -> Finding | None:
 
 def accuracy_depends_on_cpu(report: Report) -> Finding | None:
     """Unsigned times signed full-range products saturate in 16 bits on x86 CPUs without VNNI, and there only."""
-    machine, drop = report.environment.machine, report.comparison.accuracy_drop
-    if drop is None or X86 not in machine.flags or not any(_may_saturate(step) for step in report.reproduce):
+    drop, emulated = report.comparison.accuracy_drop, report.comparison.emulated_drop
+    if drop is None or not _is_for_x86(report) or not any(map(may_saturate, report.reproduce)) or _is_same(report):
         return None
-    fast, accuracy, emulated = has_fast_int8(machine.flags), report.optimized.accuracy, report.comparison.emulated_drop
-    here, there = ("with", "without") if fast else ("without", "with")
-    otherwise = f"it would be {loss(emulated.value, accuracy)}" if emulated and not fast else "it may differ"
+    here, there = ("with", "without") if has_fast_int8(report.environment.machine.flags) else ("without", "with")
+    otherwise = (
+        f"Emulated on {count(report.comparison.emulated_samples)} samples, it is "
+        f"{_lost(emulated, report.comparison.emulated_sqnr_db, report)} on those {there}"
+        if emulated
+        else f"On those {there} it may differ"
+    )
     text = (
-        f"The drop of {loss(drop.value, accuracy)} holds for CPUs {here} VNNI, such as this one. On those {there} "
-        f"{otherwise}: without VNNI, sums of unsigned activations times weights of the full range saturate at 16 bits. "
-        "Weights of the reduced range give the same outputs on both."
+        f"The drop of {_lost(drop, report.comparison.sqnr_db, report)} holds for CPUs {here} VNNI, such as this one. "
+        f"{otherwise}: without VNNI, sums of 8-bit products saturate at 16 bits. Weights of the reduced range "
+        "(weight_range: reduced) give the same outputs on both."
     )
     return Finding(code="int8_accuracy_depends_on_cpu", text=text, severity="warning")
+
+
+def accuracy_same_on_cpus(report: Report) -> Finding | None:
+    """Where no sum can saturate, or none did on samples, one figure holds for all x86 CPUs."""
+    drop = report.comparison.accuracy_drop
+    if drop is None or not _is_for_x86(report) or not any(_is_quantized([step]) for step in report.reproduce):
+        return None
+    if not any(map(may_saturate, report.reproduce)):
+        why = "weights of 7 bits and sums of signed numbers cannot saturate at 16 bits"
+    elif report.comparison.emulated_samples == 0:
+        why = "no two weights that meet are large enough for their products to saturate at 16 bits"
+    elif _is_same(report):
+        why = f"emulated on {count(report.comparison.emulated_samples)} samples, no sum that saturates changes it"
+    else:
+        return None
+    text = (
+        f"The drop of {loss(drop.value, report.optimized.accuracy)} is the same on CPUs with and without VNNI: {why}."
+    )
+    return Finding(code="int8_accuracy_same_on_cpus", text=text)
 
 
 def nothing_to_quantize(report: Report) -> Finding | None:
@@ -114,7 +139,25 @@ def _quantized_speedups(report: Report) -> list[tuple[float, Trial]]:
     ]
 
 
-def _may_saturate(step: Step) -> bool:
-    if not isinstance(step, QUANTIZED):
+def _is_for_x86(report: Report) -> bool:
+    return X86 in report.environment.machine.flags
+
+
+def _is_same(report: Report) -> bool:
+    """Whether the other class of CPU was found to give the same."""
+    found = report.comparison
+    if found.emulated_samples == 0:
+        return True
+    if found.emulated_drop is None or found.accuracy_drop is None or found.emulated_drop != found.accuracy_drop:
         return False
-    return step.weight_range is Range.FULL and step.activations is Activations.UNSIGNED
+    return found.emulated_sqnr_db == found.sqnr_db or (
+        found.emulated_sqnr_db is not None
+        and found.sqnr_db is not None
+        and abs(found.emulated_sqnr_db - found.sqnr_db) < AS_FAITHFUL_DB
+    )
+
+
+def _lost(drop: Interval, sqnr_db: float | None, report: Report) -> str:
+    """The drop, with the fidelity where it is known."""
+    lost = loss(drop.value, report.optimized.accuracy)
+    return lost if sqnr_db is None else f"{lost} ({digits(sqnr_db)} dB)"

@@ -20,10 +20,12 @@ from engine.measure.accuracy import AccuracyComparison, Outputs
 from engine.measure.complexity import count
 from engine.measure.latency import LatencyComparison
 from engine.measure.lock import HostLock
+from engine.measure.probe.spec import Sums
 from engine.pipeline.material import some
 from engine.recipe import Recipe
-from engine.report import Accuracy, Figures, Interval
+from engine.report import Accuracy, Comparison, Figures, Interval
 from engine.signature import Signature
+from engine.steps.base import cpu_saturates
 
 QUICK_ROUNDS = 40  #: enough to choose by, unless they take too long
 QUICK_SECONDS = (0.4, 6.0)  #: least and most time in which all candidates of a step are timed
@@ -44,6 +46,7 @@ class Bench:
     folder: Path
     lock: HostLock
     unseen: Samples | None = None  #: to judge by in the end; None where the same do both
+    saturates: bool = field(default_factory=cpu_saturates)  #: whether this CPU's sums of 8-bit products do
     feeds: Feeds = field(init=False)
     baseline: Figures = field(init=False)  #: of the original, as far as they are known
     noise_floor: Interval | None = field(default=None, init=False)
@@ -99,8 +102,7 @@ class Bench:
 
     def _judge_by_what_is_affordable(self, budget_seconds: float) -> None:
         """As many samples as the budget can run for every candidate."""
-        least, most = PASS_SECONDS
-        runs = min(max(budget_seconds * PASS_SHARE, least), most) * 1000 / max(self.run_ms, 1e-6)
+        runs = _pass_seconds(budget_seconds) * 1000 / max(self.run_ms, 1e-6)
         uploaded = len(self.samples)
         self.samples = some(self.samples, max(int(runs * self.rows), FEWEST_EVALUATED), self.recipe.seed)
         if len(self.samples) < uploaded:
@@ -111,13 +113,39 @@ class Bench:
 
     # ── a candidate ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def quality(self, path: Path, *, emulate: bool = False) -> AccuracyComparison:
+    def quality(self, path: Path) -> AccuracyComparison:
         """How right the file is. Raises an EngineError where it does not load, run or keep its interface."""
         check_interface(self.signature, Signature.of(load_structure(path)))
         folder, target = self.folder / "outputs", self.recipe.target
         try:
-            outputs = accuracy.run_outputs(path, self.samples, target, folder, lock=self.lock, emulate=emulate)
-            return self._compared(outputs)
+            return self._compared(accuracy.run_outputs(path, self.samples, target, folder, lock=self.lock))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def emulated(self, path: Path, comparison: Comparison) -> Comparison:
+        """With how right the file is on the other class of x86 CPU, as far as that can be found out in the time.
+
+        Raises an EngineError where it cannot be emulated.
+        """
+        look = accuracy.look_at_sums(path, self.feeds, self.recipe.target, lock=self.lock)
+        if not look.is_complete:
+            return comparison
+        if not look.at_risk:
+            same = {"emulated_drop": comparison.accuracy_drop, "emulated_sqnr_db": comparison.sqnr_db}
+            return comparison.model_copy(update=same | {"emulated_samples": 0})
+        runs = max(int(_pass_seconds(60 * self.recipe.budget.minutes) / look.run_seconds), 1)
+        samples = some(self.samples, runs * self.rows, self.recipe.seed)
+        quality = self._emulated_quality(path, samples)
+        update = {"emulated_drop": quality.drop, "emulated_sqnr_db": quality.sqnr_db}
+        return comparison.model_copy(update=update | {"emulated_samples": len(samples)})
+
+    def _emulated_quality(self, path: Path, samples: Samples) -> AccuracyComparison:
+        recipe, folder = self.recipe, self.folder / "emulated"
+        sums = Sums.EXACT if self.saturates else Sums.SATURATING
+        try:
+            reference = accuracy.run_outputs(self.original, samples, recipe.target, folder / "original", lock=self.lock)
+            outputs = accuracy.run_outputs(path, samples, recipe.target, folder / "file", lock=self.lock, emulated=sums)
+            return accuracy.compare(reference, outputs, samples.labels, recipe.metric, limit=None, seed=recipe.seed)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -145,6 +173,12 @@ class Bench:
                 seed=self.recipe.seed,
                 rows=self.rows,
             )
+
+
+def _pass_seconds(budget_seconds: float) -> float:
+    """What one pass over samples may take."""
+    least, most = PASS_SECONDS
+    return min(max(budget_seconds * PASS_SHARE, least), most)
 
 
 def size_up(path: Path, feeds: Feeds) -> Figures:

@@ -18,8 +18,10 @@ from engine.measure import latency
 from engine.measure.latency import LatencyComparison
 from engine.pipeline.bench import Bench
 from engine.pipeline.trials import Candidate, Trials, unfaithfulness
-from engine.recipe import Layout, Minimize, QuantizeAwareTraining, QuantizeStatic, Step
+from engine.quantize.formats import may_saturate
+from engine.recipe import Minimize
 from engine.report import Interval, LatencySeries
+from engine.steps.base import cpu_is_x86
 
 FINALISTS = 3
 MOST_JUDGED = 6  #: by samples that the search never saw, until enough of them are inside the limits
@@ -173,21 +175,21 @@ def _refine(bench: Bench, trials: Trials, finalist: Candidate, comparison: Laten
 
 
 def _emulate(bench: Bench, trials: Trials) -> None:
-    """How right the chosen file is where no kernel saturates, if it says in Q/DQ what it computes in 8 bits."""
+    """How right the chosen file is on x86 CPUs of the other class, if its sums may saturate on one of them."""
     chosen = trials.candidates[trials.chosen] if trials.chosen else None
-    if chosen is None or not any(_can_be_emulated(step) for step in chosen.steps):
+    if chosen is None or not any(map(may_saturate, chosen.steps)) or not _can_be_emulated(bench, chosen.path):
         return
     try:
-        quality = bench.quality(chosen.path, emulate=True)
+        comparison = bench.emulated(chosen.path, chosen.comparison)
     except EngineError as error:
-        bench.warnings.append(f"The 8-bit graph could not be emulated in float. {error.detail}")
+        bench.warnings.append(f"What other CPUs make of the file could not be emulated. {error.detail}")
         return
-    update = {"emulated_drop": quality.drop, "emulated_sqnr_db": quality.sqnr_db}
-    trials.refine(chosen.id, chosen.figures, chosen.comparison.model_copy(update=update))
+    trials.refine(chosen.id, chosen.figures, comparison)
 
 
-def _can_be_emulated(step: Step) -> bool:
-    return isinstance(step, QuantizeAwareTraining) or (isinstance(step, QuantizeStatic) and step.layout is Layout.QDQ)
+def _can_be_emulated(bench: Bench, path: Path) -> bool:
+    """The kernels are those of x86 CPUs, and a file in two parts is too large to be cut to pieces."""
+    return cpu_is_x86() and bench.recipe.target.device == "cpu" and not beside.is_apart(path)
 
 
 def _choice(trials: Trials, found: Mapping[str, LatencyComparison], noise: Interval) -> str | None:

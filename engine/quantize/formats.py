@@ -2,7 +2,17 @@
 
 import itertools
 
-from engine.recipe import Activations, Calibration, Layout, QuantizeStatic, Range, Scales
+from engine.recipe import (
+    Activations,
+    Calibration,
+    EightBits,
+    Layout,
+    QuantizeDynamic,
+    QuantizeStatic,
+    Range,
+    Scales,
+    Step,
+)
 
 #: the first one is what formats are compared with, since it seldom fails
 CALIBRATIONS = (Calibration.PERCENTILE, Calibration.MINMAX, Calibration.ENTROPY, Calibration.MSE)
@@ -43,6 +53,17 @@ def plainest(step: QuantizeStatic) -> QuantizeStatic:
     if step.calibration is Calibration.AUTO:
         update["calibration"] = CALIBRATIONS[0]
     return step.model_copy(update=update)
+
+
+def may_saturate(step: Step) -> bool:
+    """Whether sums of the file may saturate on x86 CPUs without VNNI: those of unsigned inputs and full weights.
+
+    In Q/DQ signed activations are no exception: ONNX Runtime makes unsigned ones of them on x86.
+    """
+    if not isinstance(step, EightBits | QuantizeDynamic) or step.weight_range is Range.REDUCED:
+        return False
+    is_signed = step.activations is Activations.SIGNED
+    return not (is_signed and isinstance(step, QuantizeStatic) and step.layout is Layout.QOPERATOR)
 
 
 def label(step: QuantizeStatic, floats: int = 0) -> str:

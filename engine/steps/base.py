@@ -33,12 +33,16 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cpu_is_x86() -> bool:
+    return platform.machine() in ("x86_64", "AMD64")
+
+
 def cpu_saturates() -> bool:
     """Whether this CPU sums pairs of uint8·int8 products in 16 bits, where full 8-bit weights overflow.
 
     So do x86 CPUs without VNNI. Weights of 7 bits stay exact there.
     """
-    if platform.machine() not in ("x86_64", "AMD64"):
+    if not cpu_is_x86():
         return False
     flags = CPU_INFO.read_text() if CPU_INFO.exists() else ""
     return not any(flag in flags for flag in ("avx512_vnni", "avx_vnni", "amx_int8"))

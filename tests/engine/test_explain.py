@@ -5,11 +5,23 @@ import re
 import pytest
 
 from engine.explain import RULES, findings
-from engine.recipe import Limits, QuantizeStatic, Recipe, SimplifyGraph
+from engine.recipe import (
+    Activations,
+    Layout,
+    Limits,
+    QuantizeDynamic,
+    QuantizeStatic,
+    Range,
+    Recipe,
+    SimplifyGraph,
+    Step,
+)
 from engine.report import Bound, Comparison, Finding, Interval, OperatorTime, Profile, Report, Trial, TrialState
 from tests.engine.render.reports import figures, improved, interval, trial, unimproved
 
-FULL_RANGE = QuantizeStatic(activations="unsigned", weight_range="full", calibration="minmax")
+FULL_RANGE = QuantizeStatic(activations="unsigned", weight_range="full", calibration="minmax", layout="qdq")
+SIGNED = FULL_RANGE.model_copy(update={"activations": Activations.SIGNED})
+DYNAMIC = QuantizeDynamic(weight_range="full")
 
 
 def operator(name: str = "layer", kind: str = "Conv", **facts: object) -> OperatorTime:
@@ -156,6 +168,47 @@ def test_full_range_int8_is_flagged_because_other_cpus_give_other_outputs() -> N
     assert "0.2 points" in text("int8_accuracy_depends_on_cpu", given)
     assert "without VNNI, such as this one" in text("int8_accuracy_depends_on_cpu", given)
     assert finding("int8_accuracy_depends_on_cpu", on_machine(flags=["sse4_2", "avx2"])) is None
+
+
+def elsewhere(step: Step, flags: list[str], **emulated: object) -> Report:
+    """A report of a file that loses 0.2 points here, at 30 dB."""
+    comparison = Comparison(accuracy_drop=interval(0.002, 0.001), sqnr_db=30.0, **emulated)
+    return on_machine(flags=["sse4_2", *flags]).model_copy(update={"reproduce": [step], "comparison": comparison})
+
+
+EMULATED = {"emulated_drop": interval(0.031, 0.005), "emulated_sqnr_db": 12.3, "emulated_samples": 400}
+
+
+def test_what_another_cpu_would_lose_is_told_beside_what_this_one_loses() -> None:
+    sentence = text("int8_accuracy_depends_on_cpu", elsewhere(FULL_RANGE, ["avx512_vnni"], **EMULATED))
+    assert "0.2 points (30.0 dB) holds for CPUs with VNNI" in sentence
+    assert "Emulated on 400 samples, it is 3.1 points (12.3 dB) on those without" in sentence
+    assert "weight_range: reduced" in sentence
+    assert "3.1 points (12.3 dB) on those with:" in text(
+        "int8_accuracy_depends_on_cpu", elsewhere(FULL_RANGE, ["avx2"], **EMULATED)
+    )
+
+
+@pytest.mark.parametrize("step", [DYNAMIC, SIGNED], ids=["dynamic", "signed qdq"])
+def test_what_was_not_emulated_may_differ(step: Step) -> None:
+    sentence = text("int8_accuracy_depends_on_cpu", elsewhere(step, ["avx512_vnni"]))
+    assert "0.2 points (30.0 dB)" in sentence and "without it may differ" in sentence
+
+
+@pytest.mark.parametrize(
+    ("step", "emulated"),
+    [
+        (FULL_RANGE.model_copy(update={"weight_range": Range.REDUCED}), {}),
+        (SIGNED.model_copy(update={"layout": Layout.QOPERATOR}), {}),
+        (FULL_RANGE, {"emulated_samples": 0}),
+        (FULL_RANGE, EMULATED | {"emulated_drop": interval(0.002, 0.001), "emulated_sqnr_db": 30.01}),
+    ],
+    ids=["7 bits", "signed sums", "small weights", "nothing saturated"],
+)
+def test_one_figure_holds_for_all_where_no_sum_saturates(step: Step, emulated: dict[str, object]) -> None:
+    given = elsewhere(step, ["avx512_vnni"], **emulated)
+    assert "0.2 points is the same on CPUs with and without VNNI" in text("int8_accuracy_same_on_cpus", given)
+    assert finding("int8_accuracy_depends_on_cpu", given) is None
 
 
 def test_a_step_with_nothing_to_do_is_quoted() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data import Samples, save_samples
+from engine.data import Feeds, Samples, save_samples
 from engine.errors import DataRejected, StepFailed
 from engine.measure.accuracy.choice import AGAINST_ORIGINAL, choose_metric
 from engine.measure.accuracy.decisions import Decision, plain
@@ -21,7 +21,7 @@ from engine.measure.accuracy.drop import Scores, block_of_each, drop_interval, v
 from engine.measure.accuracy.metrics import MEASURES, Batch, Measure, in_decibels, noise_and_signal, noise_over_signal
 from engine.measure.lock import HostLock
 from engine.measure.probe.launch import run_probe
-from engine.measure.probe.spec import OutputsSpec
+from engine.measure.probe.spec import EmulationSpec, OutputsSpec, Sums, write_feeds
 from engine.recipe import Metric, Target
 from engine.report import Accuracy, Interval
 from engine.words import shown
@@ -29,6 +29,7 @@ from engine.words import shown
 CHUNK_BYTES = 16 << 20
 BYTES_OF_A_CLASS = 48  #: hits, decisions and labels of one sample, as they are counted and as they are summed
 LOW_FIDELITY_DB = 15.0  #: below, outputs differ so much that a better score is luck
+LONGEST_LOOK_SECONDS = 90.0
 LEFT_OUT = "This file is left out; nothing needs to be done."
 
 
@@ -68,9 +69,9 @@ def run_outputs(
     folder: Path,
     *,
     lock: HostLock | None = None,
-    emulate: bool = False,
+    emulated: Sums | None = None,
 ) -> Outputs:
-    """Run every sample; the outputs stay in `folder`. To emulate is to fuse nothing. Raises StepFailed."""
+    """Run every sample, on this CPU or as one with such sums; the outputs stay in `folder`. Raises StepFailed."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="samples-") as name:
         spec = OutputsSpec(
@@ -80,7 +81,7 @@ def run_outputs(
             samples=str(save_samples(samples, Path(name))),
             batch_size=target.batch_size,
             folder=str(folder),
-            emulate=emulate,
+            emulated_sums=emulated,
         )
         answer = run_probe(spec, lock=lock)
     arrays = {output: np.load(path, mmap_mode="r") for output, path in answer["outputs"]}
@@ -89,6 +90,25 @@ def run_outputs(
         remedy = "Give the model at least one output of numbers whose shape is the same in every run."
         raise DataRejected("outputs_not_comparable", f"No output can be compared ({detail}).", remedy)
     return Outputs(arrays, answer["refused"], frozenset(answer["ragged"]))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an emulation of a file's 8-bit sums would find."""
+
+    at_risk: int  #: products with pairs that may saturate
+    is_complete: bool  #: nothing but those products may
+    run_seconds: float  #: one emulated run
+
+
+def look_at_sums(model: Path, feeds: Feeds, target: Target, *, lock: HostLock | None = None) -> Look:
+    """Whether sums of the file may saturate. Raises StepFailed where that is not found out in time."""
+    with tempfile.TemporaryDirectory(prefix="sums-") as name:
+        path = Path(name) / "feeds.npz"
+        write_feeds(feeds, path)
+        spec = EmulationSpec(model=str(model), device=target.device, threads=target.threads, feeds=str(path))
+        answer = run_probe(spec, seconds=LONGEST_LOOK_SECONDS, lock=lock)
+    return Look(answer["at_risk"], answer["is_complete"], max(answer["seconds"], 1e-6))
 
 
 def compare(

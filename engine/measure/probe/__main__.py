@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnxruntime import GraphOptimizationLevel
 
 from engine.measure.probe.pinning import pin_to_cores
 from engine.measure.probe.spec import (
+    EmulationSpec,
     GraphTimesSpec,
     LatencySpec,
     LoadSpec,
@@ -28,6 +29,7 @@ from engine.measure.probe.spec import (
     OutputsSpec,
     ProfileSpec,
     Spec,
+    Sums,
     read_feeds,
     read_spec,
 )
@@ -127,11 +129,32 @@ def _peak_bytes(spec: MemorySpec) -> int:
 def outputs(spec: OutputsSpec) -> Result:
     from engine.measure.probe.collect import collect_outputs  # what it needs would weigh on the memory probe
 
-    options = shared_options(spec.threads)
-    if spec.emulate:
-        options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = open_session(Path(spec.model), spec.device, options)
-    return collect_outputs(session, Path(spec.samples), batch_size=spec.batch_size, folder=Path(spec.folder))
+    if spec.emulated_sums is None:
+        session = open_session(Path(spec.model), spec.device, shared_options(spec.threads))
+        return collect_outputs(session, Path(spec.samples), batch_size=spec.batch_size, folder=Path(spec.folder))
+    with _emulated(spec, Sums(spec.emulated_sums)) as emulated:
+        return collect_outputs(emulated, Path(spec.samples), batch_size=spec.batch_size, folder=Path(spec.folder))
+
+
+def emulation(spec: EmulationSpec) -> Result:
+    with _emulated(spec, Sums.SATURATING) as emulated:
+        told = {"at_risk": emulated.at_risk, "is_complete": emulated.is_complete, "seconds": 0.0}
+        if not emulated.at_risk or not emulated.is_complete:
+            return told
+        feeds, names = read_feeds(Path(spec.feeds)), output_names(emulated)
+        emulated.run(names, feeds)
+        started = time.perf_counter()
+        emulated.run(names, feeds)
+        return told | {"seconds": time.perf_counter() - started}
+
+
+@contextmanager
+def _emulated(spec: Spec, sums: Sums) -> Iterator[Any]:
+    from engine.measure.emulation.session import EmulatedSession  # what it needs would weigh on the memory probe
+
+    with tempfile.TemporaryDirectory(prefix="emulation-") as folder:
+        saturates = sums is Sums.SATURATING
+        yield EmulatedSession(Path(spec.model), Path(folder), threads=spec.threads, saturates=saturates)
 
 
 def profile(spec: ProfileSpec) -> Result:
@@ -162,6 +185,7 @@ KINDS: dict[type[Spec], Callable[[Any], Result]] = {
     GraphTimesSpec: graph_times,
     MemorySpec: memory,
     OutputsSpec: outputs,
+    EmulationSpec: emulation,
     ProfileSpec: profile,
 }
 

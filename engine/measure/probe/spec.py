@@ -6,12 +6,20 @@ Paths are absolute or relative to the work folder, which is the working director
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 Feeds = dict[str, np.ndarray]
+
+
+class Sums(StrEnum):
+    """How a CPU sums products of 8-bit numbers."""
+
+    EXACT = "exact"  #: in 32 bits, as with VNNI
+    SATURATING = "saturating"  #: pair by pair in 16 bits, as x86 CPUs without VNNI
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +81,15 @@ class OutputsSpec(Spec):
     samples: str  #: note of `engine.data.save_samples`
     batch_size: int
     folder: str
-    emulate: bool = False  #: compute node by node as written: what is quantized runs in float, and never saturates
+    emulated_sums: str | None = None  #: of `Sums`; None for what the kernels of this machine make of the file
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmulationSpec(Spec):
+    """Which products may saturate, and how long does an emulated run take?"""
+
+    kind: ClassVar[str] = "emulation"
+    feeds: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +106,8 @@ class ProfileSpec(Spec):
 
 
 SPECS: dict[str, type[Spec]] = {
-    spec.kind: spec for spec in (LoadSpec, LatencySpec, GraphTimesSpec, MemorySpec, OutputsSpec, ProfileSpec)
+    spec.kind: spec
+    for spec in (LoadSpec, LatencySpec, GraphTimesSpec, MemorySpec, OutputsSpec, EmulationSpec, ProfileSpec)
 }
 
 
