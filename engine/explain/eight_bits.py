@@ -36,11 +36,11 @@ def limit_of_int8(report: Report) -> Finding | None:
 
 
 def format_matters(report: Report) -> Finding | None:
-    """The fastest and the slowest way to quantize that was tried."""
-    tried = sorted(_quantized_speedups(report), key=lambda pair: pair[0])
-    if len(tried) < 2 or tried[-1][0] < CLEARLY_APART * tried[0][0]:
+    """The fastest and the slowest way to quantize one and the same network: that for which it matters most."""
+    pairs = [pair for tried in _by_network(report).values() if (pair := _fastest_and_slowest(tried))]
+    if not pairs:
         return None
-    (slow, slowest), (fast, fastest) = tried[0], tried[-1]
+    (fast, fastest), (slow, slowest) = max(pairs, key=lambda pair: pair[0][0] / pair[1][0])
     text = (
         f"How one quantizes decides: {fastest.label} ran {times(fast)} as fast as the original, "
         f"{slowest.label} {times(slow)}."
@@ -131,12 +131,24 @@ def _is_quantized(steps: list[Step]) -> bool:
     return any(isinstance(step, QUANTIZED) for step in steps)
 
 
-def _quantized_speedups(report: Report) -> list[tuple[float, Trial]]:
-    return [
-        (trial.comparison.speedup.value, trial)
-        for trial in report.trials
-        if _is_quantized(trial.steps) and trial.comparison is not None and trial.comparison.speedup is not None
-    ]
+def _by_network(report: Report) -> dict[str, list[tuple[float, Trial]]]:
+    """Formats that were timed, apart by all that was done besides: what pruning gained is no merit of a format."""
+    networks: dict[str, list[tuple[float, Trial]]] = {}
+    for trial in report.trials:
+        speedup = trial.comparison.speedup if trial.comparison else None
+        if speedup is not None and _is_quantized(trial.steps):
+            networks.setdefault(_besides(trial.steps), []).append((speedup.value, trial))
+    return networks
+
+
+def _besides(steps: list[Step]) -> str:
+    return "\n".join("in 8 bits" if isinstance(step, QUANTIZED) else step.model_dump_json() for step in steps)
+
+
+def _fastest_and_slowest(tried: list[tuple[float, Trial]]) -> tuple[tuple[float, Trial], tuple[float, Trial]] | None:
+    """None where they are not clearly apart."""
+    fastest, slowest = max(tried, key=lambda pair: pair[0]), min(tried, key=lambda pair: pair[0])
+    return (fastest, slowest) if fastest[0] > CLEARLY_APART * slowest[0] else None
 
 
 def _is_for_x86(report: Report) -> bool:

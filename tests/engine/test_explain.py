@@ -9,6 +9,7 @@ from engine.recipe import (
     Activations,
     Layout,
     Limits,
+    PruneChannels,
     QuantizeDynamic,
     QuantizeStatic,
     Range,
@@ -154,6 +155,17 @@ def test_nothing_is_said_about_int8_where_none_was_tried() -> None:
 def test_the_fastest_and_the_slowest_format_are_set_side_by_side() -> None:
     sentence = text("format_matters", report())
     assert "1.74 times" in sentence and "signed activations, full range 0.71 times" in sentence
+
+
+def test_what_pruning_gained_is_not_credited_to_a_format() -> None:
+    dynamic = trial(1, "dynamic int8", TrialState.DOMINATED, speedup=0.99, drop=0)
+    static = trial(2, "static int8", TrialState.DOMINATED, speedup=2.7, drop=0)
+    pruned = trial(3, "pruned + static int8", TrialState.KEPT, speedup=5.1, drop=0)
+    smaller = pruned.model_copy(update={"steps": [PruneChannels(ratio=0.5), FULL_RANGE]})
+    sentence = text("format_matters", report(trials=[dynamic, static, smaller]))
+    assert "static int8 ran 2.70 times" in sentence and "dynamic int8 0.99 times" in sentence
+    assert "pruned" not in sentence
+    assert finding("format_matters", report(trials=[dynamic, smaller])) is None
 
 
 def test_layers_left_in_float_and_their_conversions_are_told() -> None:
