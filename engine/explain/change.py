@@ -38,7 +38,7 @@ def faster_kernels(report: Report) -> Finding | None:
     before, after = rate(report.profile_before), rate(report.profile_after)
     if before is None or after is None or abs(after / before - 1) < CLEARLY_DIFFERENT:
         return None
-    rates = f"{digits(after)} instead of {digits(before)} billion operations per second"
+    rates = f"{digits(after)} instead of {digits(before)} GOP/s"
     if after > before:
         return Finding(code="faster_kernels", text=f"The layers that multiply run at {rates}.", severity="good")
     spent = milliseconds(multiplying_ms(report.profile_after))

@@ -23,7 +23,7 @@ def limit_of_int8(report: Report) -> Finding | None:
     if not tried or not machine.peak_gflops or not machine.peak_gops_int8:
         return None
     ratio = machine.peak_gops_int8 / machine.peak_gflops
-    rates = f"{digits(machine.peak_gops_int8)} against {digits(machine.peak_gflops)} billion operations per second"
+    rates = f"{digits(machine.peak_gops_int8)} against {digits(machine.peak_gflops)} GOP/s"
     if has_fast_int8(machine.flags):
         text = f"This CPU has instructions for 8-bit products: {rates}, {times(ratio)} as fast as float32."
         return Finding(code="int8_with_vnni", text=text, severity="good")

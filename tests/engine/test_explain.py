@@ -91,7 +91,7 @@ def test_the_operator_that_takes_most_of_the_time_is_named() -> None:
 
 def test_kernels_near_the_peak_of_the_machine_leave_little_to_gain() -> None:
     close = profile(operator(macs=35_000_000, time_ms=1.0))
-    assert "70.0 GFLOP/s" in text("near_peak", report(profile_before=close))
+    assert "70.0 GOP/s" in text("near_peak", report(profile_before=close))
     assert finding("near_peak", report(profile_before=profile(operator()))) is None
 
 
@@ -101,10 +101,29 @@ def test_waiting_for_memory_is_told_with_its_rate() -> None:
     assert "8.00 GB/s" in text("memory_bound", report(profile_before=taken))
 
 
+def test_layers_that_beat_the_measured_peak_do_not_change_it() -> None:
+    faster = profile(operator(macs=40_000_000, time_ms=1.0))
+    assert "80.0 GOP/s" in text("near_peak", report(profile_before=faster))
+    assert "reaches 71.2 on this machine" in text("near_peak", report(profile_before=faster))
+
+
 def test_a_model_of_tiny_operators_is_called_one() -> None:
     tiny = profile(*[operator(time_ms=0.004) for _ in range(10)])
-    assert "10 operators of the original take 4.00 µs each" in text("tiny_model", report(profile_before=tiny))
+    sentence = text("tiny_model", report(profile_before=tiny))
+    assert "100.0 % of the time goes into 10 operators of 4.00 µs each" in sentence
     assert finding("tiny_model", report(profile_before=profile(operator()))) is None
+
+
+def test_few_long_operators_among_many_tiny_ones_make_no_tiny_model() -> None:
+    mean_is_tiny = profile(operator(time_ms=0.04), *[operator(time_ms=0.002) for _ in range(10)])
+    assert finding("tiny_model", report(profile_before=mean_is_tiny)) is None
+
+
+def test_short_operators_at_the_peak_of_the_machine_are_not_said_to_gain_nothing() -> None:
+    close = [operator(macs=280_000, time_ms=0.008, bound=Bound.COMPUTE) for _ in range(10)]
+    given = report(profile_before=profile(*close))
+    assert "only less work or smaller types" in text("near_peak", given)
+    assert finding("tiny_model", given) is None
 
 
 def test_time_that_is_not_in_the_flops_is_pointed_at() -> None:
