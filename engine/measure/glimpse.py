@@ -20,7 +20,7 @@ from engine.measure.machine import describe
 from engine.measure.operators import profile
 from engine.recipe import Target
 from engine.report import Interval, Machine, Profile
-from engine.words import digits
+from engine.words import digits, sentence
 
 FEWEST_SAMPLES, MOST_SAMPLES = 8, 128
 PASS_SECONDS = 2.0  #: that one pass over the samples may take
@@ -80,7 +80,7 @@ class Glimpse:
         speedup, noise_db = self.speedups.get(path), self.fidelities[path]
         speed = f"{speedup.value:.2f} times as fast and " if speedup else ""
         true = "equal outputs" if noise_db == math.inf else f"{digits(noise_db)} dB of signal to noise"
-        return f"A quick look: {speed}{true} on {len(self.some)} calibration samples; another format went on."
+        return sentence(f"{speed}{true} on {len(self.some)} calibration samples; another format went on")
 
     def profile(self, path: Path) -> Profile:
         """Time of each executed operator."""

@@ -17,3 +17,5 @@ def test_a_file_that_cannot_be_timed_is_left_out_and_the_others_are_not(tmp_path
     times = glimpse.times([broken, sound])
     assert times[0] == 0 and times[1] > 0
     assert set(glimpse.failures) == {broken}
+    assert glimpse.words(sound).endswith("on 8 calibration samples; another format went on.")
+    assert glimpse.words(sound)[0].isdigit()  # what the report's state says is not said again

@@ -98,7 +98,7 @@ def trials() -> list[Trial]:
 def screened(number: int) -> Trial:
     """A format that a quick look left behind."""
     seen = Comparison(speedup=interval(1.4, 0.1), sqnr_db=22.0)
-    label, reason = f"static int8, format {number}", "A quick look: 1.40 times as fast and 22.0 dB of signal to noise."
+    label, reason = f"static int8, format {number}", "1.40 times as fast and 22.0 dB of signal to noise."
     return Trial(
         id=f"t{number:02d}", steps=[INT8], label=label, state=TrialState.SCREENED, reason=reason, comparison=seen
     )
