@@ -348,8 +348,8 @@ class _Shrinking:
         taught = f"{self.taught} training{'s' * (self.taught != 1)}" if self.taught else "none was taught"
         base = self.pipeline.came_of(self.base)
         is_kept = base is not None and is_smaller(base)
-        kept = f"; {self._share(base):.0%} of the {self._whose} was enough to keep the limit" if is_kept else ""
-        short = f"; {self.too_little:.0%} was too little" if self.too_little else ""
+        kept = f"; {self._share(base) * 100:.0f} % of the {self._whose} was enough to keep the limit" if is_kept else ""
+        short = f"; {self.too_little * 100:.0f} % was too little" if self.too_little else ""
         return f"{words.sentence(f'{looked}, {taught}{kept}{short}')} The search ended there, since {self.stopped}."
 
     @property
