@@ -118,7 +118,7 @@ def pareto(report: Report) -> Pareto | None:
     up = _gain_scale([gain for _, gain, _ in measured])
     accuracy = report.baseline.accuracy
     points = [_point(report, trial, Place(across, up, gain, drop)) for trial, gain, drop in measured]
-    points = _legibly_labelled([_original(across, up), *points])
+    points = _legibly_labelled([*points, _original(across, up)])  # what stands last is drawn on top
     front = [(point.x, point.y) for point in points if _is_on_front(report, point.name)]
     return Pareto(
         points=points,
@@ -136,12 +136,17 @@ def _is_on_front(report: Report, name: str) -> bool:
 
 
 def _drop_scale(drops: Sequence[Interval], limit: float | None) -> Scale:
-    """Wide enough for the limit and for most candidates; one broken candidate must not squeeze the others."""
+    """Wide enough for the limit and for most candidates; one broken candidate must not squeeze the others.
+
+    Whose drop lies inside has its interval inside as well, as far as that at most doubles the chart.
+    """
     values = sorted(abs(drop.value) for drop in drops if math.isfinite(drop.value))
     usual = values[(len(values) - 1) // 2] if values else 0
-    high = max(3 * (limit or 0), 2.5 * usual, 0.002)
-    low = min([-0.12 * high, *[drop.value * 1.15 for drop in drops if math.isfinite(drop.value)]])
-    return Scale(max(low, -high), high, 0, 100)
+    wide = max(3 * (limit or 0), 2.5 * usual, 0.002)
+    inside = [drop for drop in drops if -wide <= drop.value <= wide]
+    low = min(-0.12 * wide, *(drop.low - 0.03 * wide for drop in inside), math.inf)
+    high = max(wide, *(drop.high for drop in inside), -math.inf)
+    return Scale(max(low, -wide), min(high, 2 * wide), 0, 100)
 
 
 def _gain_scale(gains: Sequence[Interval]) -> Scale:
