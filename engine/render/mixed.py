@@ -25,6 +25,7 @@ class Mixed:
     trial: str
     rows: list[MixedRow]
     more: int  #: layers that are not shown
+    by_noise: bool  #: false where all layers in 8 bits kept the limit: then noise is not measured, only time decides
 
 
 def mixed(report: Report) -> Mixed | None:
@@ -37,7 +38,7 @@ def _of(trial: Trial) -> Mixed:
     noise = max((layer.noise_share or 0 for layer in trial.layers), default=0)
     gain = max((layer.gained_ms or 0 for layer in trial.layers), default=0)
     rows = [_row(layer, noise or 1, max(gain, 1e-9)) for layer in trial.layers[:MOST_ROWS]]
-    return Mixed(trial.id, rows, max(len(trial.layers) - MOST_ROWS, 0))
+    return Mixed(trial.id, rows, max(len(trial.layers) - MOST_ROWS, 0), by_noise=noise > 0)
 
 
 def _row(layer: LayerChoice, noisiest: float, most_gained: float) -> MixedRow:

@@ -24,6 +24,16 @@ def test_the_layers_of_the_offered_file_are_shown() -> None:
     assert "Which layers suffer" in render_html(report)
 
 
+def test_noise_that_was_not_measured_is_not_promised() -> None:
+    report = mixing(improved(), improved().verdict.chosen)
+    unknown = [layer.model_copy(update={"noise_share": None}) for layer in LAYERS]
+    trials = [trial.model_copy(update={"layers": unknown if trial.layers else []}) for trial in report.trials]
+    section = render_html(report.model_copy(update={"trials": trials})).split('id="mixed"')[1].split("</section>")[0]
+    assert "Which layers gain" in section and "noise" not in section and 'class="macs"' not in section
+    assert "100 µs" in section
+    assert "noise of this layer alone" in render_html(report)
+
+
 def test_a_mixture_that_was_not_chosen_is_not_shown() -> None:
     for report in (improved(), unimproved()):
         other = next(trial.id for trial in report.trials if trial.id != report.verdict.chosen)
