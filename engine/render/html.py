@@ -8,6 +8,7 @@ replaced.
 import base64
 import hashlib
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,12 +29,15 @@ from engine.report import Outcome, Report
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_NAME = 120
 OPERATORS_LISTED = 200
+UNITS = re.compile(r"(?<=\d) (?=[%×]|(?:[µm]?s|[kMG]?B|dB)\b)")
+KEPT = {"\n", "\u00a0"}  #: not printable to Python, and no harm to the page
 BADGES: dict[Outcome, str] = {
     Outcome.IMPROVED: "Improved",
     Outcome.NO_IMPROVEMENT: "No improvement",
     Outcome.COMPARED: "Compared",
     Outcome.ANALYZED: "Analyzed",
 }
+TURNS: dict[Outcome, str] = {Outcome.COMPARED: "all files in turn", Outcome.ANALYZED: ""}
 TONES: dict[Outcome, str] = {Outcome.IMPROVED: "improved", Outcome.NO_IMPROVEMENT: "unimproved"}
 
 
@@ -47,6 +51,7 @@ def render_html(report: Report) -> str:
         words=words,
         state_words=charts.state_words,
         most_operators=OPERATORS_LISTED,
+        turns=TURNS.get(outcome, "both files in turn"),
         report=report,
         improved=improved,
         badge=BADGES[outcome],
@@ -92,7 +97,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_printable,
     )
-    environment.filters |= {"name": _shortened, "pairs": pairwise}
+    environment.filters |= {"name": _shortened, "pairs": pairwise, "unbroken": _unbroken}
     return environment
 
 
@@ -100,7 +105,7 @@ def _printable(value: object) -> object:
     """Control characters, direction overrides and lone surrogates from a user's file never reach the page."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in value)
+    return "".join(character if character.isprintable() or character in KEPT else "\ufffd" for character in value)
 
 
 def _shortened(name: str) -> str:
@@ -109,6 +114,11 @@ def _shortened(name: str) -> str:
         return name
     half = LONGEST_NAME // 2
     return f"{name[:half]}…{name[-half:]}"
+
+
+def _unbroken(text: str) -> str:
+    """A number stays on the line of its unit."""
+    return UNITS.sub("\u00a0", text)
 
 
 # ── to reproduce ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -251,6 +251,26 @@ def unimproved() -> Report:
     return report.model_copy(update={**update, "profile_after": None, "series": []})
 
 
+def compared() -> Report:
+    """Two models side by side."""
+    report = improved()
+    verdict = Verdict(
+        outcome=Outcome.COMPARED, minimize=Minimize.LATENCY, headline="b.onnx is 1.74 times as fast.", reasons=[]
+    )
+    other = trial(1, "b.onnx", TrialState.KEPT, speedup=1.74, drop=0.002).model_copy(
+        update={"state": TrialState.COMPARED, "steps": [], "on_front": False}
+    )
+    update = {"verdict": verdict, "name": "a.onnx", "trials": [other], "optimized": report.baseline, "reproduce": []}
+    return report.model_copy(update={**update, "comparison": Comparison(), "profile_after": None})
+
+
+def analyzed() -> Report:
+    """One model by itself."""
+    headline = "One run of a.onnx takes 183 µs; 4 × Conv take 93.1 % of it."
+    verdict = Verdict(outcome=Outcome.ANALYZED, minimize=Minimize.LATENCY, headline=headline, reasons=[])
+    return compared().model_copy(update={"verdict": verdict, "trials": [], "series": []})
+
+
 def bare() -> Report:
     """As little as a report may hold: the job was cut short right after the size was known."""
     nothing = Figures(size_bytes=10, parameters=0, macs=None)

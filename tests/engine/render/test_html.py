@@ -9,9 +9,9 @@ import pytest
 
 from engine.render.html import render_html
 from engine.report import Comparison, Interval, LatencySeries, Report, TrialState
-from tests.engine.render.reports import bare, improved, profile, screened, trial, unimproved
+from tests.engine.render.reports import analyzed, bare, compared, improved, profile, screened, trial, unimproved
 
-REPORTS = [improved(), unimproved(), bare()]
+REPORTS = [improved(), unimproved(), bare(), compared(), analyzed()]
 VOID = {"meta", "br", "line", "rect", "circle"}
 
 
@@ -143,6 +143,13 @@ def test_of_many_candidates_only_those_that_matter_are_labelled() -> None:
     page = render_html(improved().model_copy(update={"trials": [*improved().trials[:3], *many]}))
     labels = set(re.findall(r"<text [^>]*>(t\d\d|original)", page))
     assert {"t03", "original"} <= labels <= {"t01", "t03", "original"}
+
+
+def test_a_model_by_itself_ran_in_turn_with_none_and_its_time_stays_with_its_unit() -> None:
+    page = render_html(analyzed())
+    assert "1240 in 4 fresh processes<" in page
+    assert "takes 183\u00a0µs; 4\u00a0× Conv take 93.1\u00a0% of it." in page
+    assert "both files in turn" in render_html(improved()) and "all files in turn" in render_html(compared())
 
 
 def test_formats_that_a_quick_look_left_behind_are_folded_away() -> None:
