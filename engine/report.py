@@ -143,6 +143,66 @@ class Comparison(Part):
     )
 
 
+# ── where time goes ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Bound(StrEnum):
+    COMPUTE = "compute"
+    MEMORY = "memory"
+    OVERHEAD = "overhead"  #: neither: launch, layout and bookkeeping
+    UNKNOWN = "unknown"
+
+
+class OperatorTime(Part):
+    """One executed operator of the runtime's own, fused graph."""
+
+    name: str
+    operator: str
+    time_ms: float = Field(description="Mean time in one run.")
+    time_share: float
+    macs: int | None = None
+    macs_share: float | None = None
+    gflops: float | None = Field(None, description="Achieved 2·MACs per second, in 10⁹.")
+    bytes_moved: int | None = None
+    bound: Bound = Bound.UNKNOWN
+    precision: str = Field("float32", description="Element type it computes in.")
+    shape: list[int] | None = Field(None, description="Shape of its first output.")
+
+
+class Profile(Part):
+    """Where the time of one run goes."""
+
+    operators: list[OperatorTime]
+    total_ms: float
+    quantize_dequantize_ms: float = Field(0, description="Time in QuantizeLinear and DequantizeLinear left standing.")
+
+
+class ActivationLayer(Part):
+    """What one activation of the original looks like on samples."""
+
+    layer: str = Field(description="Name of the node, or of its output where it has none.")
+    operator: str
+    channels: int
+    zero_share: float = Field(description="Share of values that are 0.")
+    dead: int = Field(description="Channels that are 0 on all samples.")
+    nearly_dead: int = Field(
+        description="Channels that are 0 on more than 99.9 % of positions, the dead ones left out."
+    )
+    low: float
+    high: float
+    mean: float
+    deviation: float = Field(description="Standard deviation.")
+    outlier_share: float = Field(description="Share of values beyond six standard deviations from the mean.")
+
+
+class Finding(Part):
+    """One sentence of 'why it is (not) faster', with the figure that it rests on."""
+
+    code: str = Field(description="Stable, such as int8_without_vnni or memory_bound.")
+    text: str
+    severity: Literal["good", "info", "warning"] = "info"
+
+
 # ── what was tried ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -230,66 +290,7 @@ class Trial(Part):
     layers: list[LayerChoice] = Field([], description="In mixed precision: the layers, the most harmful first.")
     training: Training | None = Field(None, description="How its weights were taught, if they were.")
     replacements: Replacements | None = Field(None, description="Which layers were replaced, if that was chosen.")
-
-
-# ── where time goes ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Bound(StrEnum):
-    COMPUTE = "compute"
-    MEMORY = "memory"
-    OVERHEAD = "overhead"  #: neither: launch, layout and bookkeeping
-    UNKNOWN = "unknown"
-
-
-class OperatorTime(Part):
-    """One executed operator of the runtime's own, fused graph."""
-
-    name: str
-    operator: str
-    time_ms: float = Field(description="Mean time in one run.")
-    time_share: float
-    macs: int | None = None
-    macs_share: float | None = None
-    gflops: float | None = Field(None, description="Achieved 2·MACs per second, in 10⁹.")
-    bytes_moved: int | None = None
-    bound: Bound = Bound.UNKNOWN
-    precision: str = Field("float32", description="Element type it computes in.")
-    shape: list[int] | None = Field(None, description="Shape of its first output.")
-
-
-class Profile(Part):
-    """Where the time of one run goes."""
-
-    operators: list[OperatorTime]
-    total_ms: float
-    quantize_dequantize_ms: float = Field(0, description="Time in QuantizeLinear and DequantizeLinear left standing.")
-
-
-class ActivationLayer(Part):
-    """What one activation of the original looks like on samples."""
-
-    layer: str = Field(description="Name of the node, or of its output where it has none.")
-    operator: str
-    channels: int
-    zero_share: float = Field(description="Share of values that are 0.")
-    dead: int = Field(description="Channels that are 0 on all samples.")
-    nearly_dead: int = Field(
-        description="Channels that are 0 on more than 99.9 % of positions, the dead ones left out."
-    )
-    low: float
-    high: float
-    mean: float
-    deviation: float = Field(description="Standard deviation.")
-    outlier_share: float = Field(description="Share of values beyond six standard deviations from the mean.")
-
-
-class Finding(Part):
-    """One sentence of 'why it is (not) faster', with the figure that it rests on."""
-
-    code: str = Field(description="Stable, such as int8_without_vnni or memory_bound.")
-    text: str
-    severity: Literal["good", "info", "warning"] = "info"
+    profile: Profile | None = Field(None, description="Where its time goes, in a comparison of models.")
 
 
 # ── the environment ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -33,7 +33,7 @@ class Evidence:
     sandbox: str
     final: Final | None = None
     profile_before: Profile | None = None
-    profile_after: Profile | None = None
+    profiles: dict[str, Profile] = field(default_factory=dict)  #: of the offered file, or of models that are compared
     activations: list[ActivationLayer] = field(default_factory=list)  #: of the original
     out_of_time: bool = False
 
@@ -55,7 +55,7 @@ class Evidence:
             series=self._series(),
             trials=self._rows(),
             profile_before=self.profile_before,
-            profile_after=self.profile_after,
+            profile_after=self.profiles.get(self.trials.chosen or ""),
             activations=self.activations,
             warnings=self._warnings(chosen),
             environment=self._environment(),
@@ -80,8 +80,12 @@ class Evidence:
 
     def _rows(self) -> list[Trial]:
         files = set(offered(self.trials))
-        rows = self.trials.rows()
-        return [row.model_copy(update={"file": f"{row.id}.onnx"}) if row.id in files else row for row in rows]
+        return [row.model_copy(update=self._of_row(row.id, is_offered=row.id in files)) for row in self.trials.rows()]
+
+    def _of_row(self, name: str, *, is_offered: bool) -> dict[str, object]:
+        """What the table of trials does not know."""
+        profile = self.profiles.get(name) if self.recipe.compare else None
+        return {"profile": profile, **({"file": f"{name}.onnx"} if is_offered else {})}
 
     def _warnings(self, chosen: Candidate | None) -> list[str]:
         bench = self.start.bench

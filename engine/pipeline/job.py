@@ -26,7 +26,7 @@ from engine.search import outline, plans
 from engine.surroundings import Surroundings
 
 MARGIN_SECONDS, MARGIN_SHARE = 5.0, 0.05  #: kept free before the supervisor's own clock runs out
-PROFILE_SECONDS = 1.0  #: of both files, beside the start of two processes
+PROFILE_SECONDS = 0.5  #: of one file, beside the start of a process
 ACTIVATION_PASSES = 10  #: runs of a sample that the statistics of activations are worth, their sums included
 UNCHANGED, UNLOST = Interval(value=1, low=1, high=1), Interval(value=0, low=0, high=0)
 
@@ -133,7 +133,14 @@ class Job:
 
     @property
     def _profile_seconds(self) -> float:
-        return PROFILE_SECONDS + 2 * self.start.bench.start_seconds
+        return (1 + max(len(self._profiled), 1)) * (PROFILE_SECONDS + self.start.bench.start_seconds)
+
+    @property
+    def _profiled(self) -> list[Candidate]:
+        """Beside the original: all models of a comparison, else the offered file."""
+        if self.recipe.compare:
+            return list(self.trials.candidates.values())
+        return [self.trials.candidates[self.trials.chosen]] if self.trials.chosen else []
 
     def _explain(self) -> None:
         """Where the time goes, before and after; a profile that fails costs its section, not the job."""
@@ -141,12 +148,11 @@ class Job:
             return
         bench, machine = self.start.bench, self.start.machine
         self._look_at_activations()
-        chosen = self.trials.candidates[self.trials.chosen] if self.trials.chosen else None
         try:
             with bench.lock.measuring():
                 self.evidence.profile_before = profile(bench.original, bench.feeds, self.recipe.target, machine)
-                if chosen:
-                    self.evidence.profile_after = profile(chosen.path, bench.feeds, self.recipe.target, machine)
+                for one in self._profiled:
+                    self.evidence.profiles[one.id] = profile(one.path, bench.feeds, self.recipe.target, machine)
         except StepFailed as error:
             bench.warnings.append(f"The profile could not be taken. {error.detail}")
 

@@ -57,6 +57,7 @@ def test_each_of_them_has_all_figures(compared: Ended) -> None:
     assert same.comparison and same.comparison.agreement == 1
     for trial in (small, same):
         assert trial.figures and trial.figures.peak_memory_bytes and trial.figures.latency and trial.figures.macs
+        assert trial.profile and trial.profile.operators
 
 
 def test_one_with_another_interface_is_named_with_the_difference(compared: Ended) -> None:
