@@ -1,6 +1,6 @@
 """Where the time of the offered file goes, or of the original where none is offered."""
 
-from engine.report import Bound, Finding, OperatorTime, Profile, Report
+from engine.report import Bound, Finding, OperatorTime, Outcome, Profile, Report
 from engine.words import digits, milliseconds, share, size
 
 DOMINANT = 0.5
@@ -22,7 +22,13 @@ def latest(report: Report) -> Profile | None:
 
 
 def whose(report: Report) -> str:
-    return "the optimized file" if report.profile_after else "the original"
+    return "the optimized file" if report.profile_after else _original(report)
+
+
+def _original(report: Report) -> str:
+    """By its name where nothing is optimized: there it is the original of none."""
+    is_neutral = report.verdict.outcome in (Outcome.COMPARED, Outcome.ANALYZED)
+    return report.name if is_neutral else "the original"
 
 
 def dominated_by(report: Report) -> Finding | None:
@@ -51,8 +57,9 @@ def near_peak(report: Report) -> Finding | None:
     if reached < NEAR_PEAK * peak:
         return None
     text = (
-        f"The original's layers that multiply run at {digits(reached)} GOP/s, where a plain matrix product in float32 "
-        f"reaches {digits(peak)} on this machine: only less work or smaller types can make them faster."
+        f"In {_original(report)} the layers that multiply run at {digits(reached)} GOP/s, where a plain matrix "
+        f"product in float32 reaches {digits(peak)} on this machine: only less work or "
+        "smaller types can make them faster."
     )
     return Finding(code="near_peak", text=text)
 
@@ -141,7 +148,8 @@ def widths_not_multiple(report: Report) -> Finding | None:
     widths = ", ".join(str(width) for width in sorted({_width(operator) for operator in uneven})[:8])
     text = (
         f"{len(uneven)} × Conv with a width that is no multiple of {block} ({widths}) take "
-        f"{share(time_ms / profile.total_ms)} of the original's time: kernels compute {block} channels at once."
+        f"{share(time_ms / profile.total_ms)} of the time of {_original(report)}: kernels compute "
+        f"{block} channels at once."
     )
     return Finding(code="widths_not_multiple", text=text)
 

@@ -286,10 +286,8 @@ class Layers:
     widest: float = field(default=1)
 
 
-def layers(profile: Profile | None) -> Layers | None:
+def layers(profile: Profile) -> Layers:
     """The slowest operators one by one, and what is left as one line."""
-    if profile is None or not profile.operators:
-        return None
     ordered = sorted(profile.operators, key=lambda operator: -operator.time_ms)
     most = LAYERS_SHOWN if len(ordered) > LAYERS_SHOWN + 1 else len(ordered)
     shown = [_layer(operator.name or operator.operator, [operator]) for operator in ordered[:most]]
@@ -312,7 +310,7 @@ def _layer(name: str, operators: Sequence[OperatorTime]) -> Layer:
     )
 
 
-# ── operators by kind, before and after ──────────────────────────────────────────────────────────────────────────────
+# ── operators by kind, file by file ──────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -321,31 +319,21 @@ class Kind:
 
     operator: str
     precision: str
-    before_ms: float | None
-    before_nodes: int
-    after_ms: float | None
-    after_nodes: int
+    cells: list[tuple[float | None, int]]  #: of each file, the time in milliseconds, and the nodes
 
 
-def kinds(before: Profile | None, after: Profile | None) -> list[Kind]:
+def kinds(profiles: Sequence[Profile]) -> list[Kind]:
     """Slowest first."""
-    totals: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for side, profile in (("before", before), ("after", after)):
-        for one in profile.operators if profile else []:
-            sides = totals.setdefault((one.operator, one.precision), {"before": [], "after": []})
-            sides[side].append(one.time_ms)
+    totals: dict[tuple[str, str], list[list[float]]] = {}
+    for index, profile in enumerate(profiles):
+        for one in profile.operators:
+            files = totals.setdefault((one.operator, one.precision), [[] for _ in profiles])
+            files[index].append(one.time_ms)
     rows = [
-        Kind(
-            operator=operator,
-            precision=precision,
-            before_ms=sum(sides["before"]) if sides["before"] else None,
-            before_nodes=len(sides["before"]),
-            after_ms=sum(sides["after"]) if sides["after"] else None,
-            after_nodes=len(sides["after"]),
-        )
-        for (operator, precision), sides in totals.items()
+        Kind(operator, precision, [(sum(times) if times else None, len(times)) for times in files])
+        for (operator, precision), files in totals.items()
     ]
-    return sorted(rows, key=lambda row: -max(row.before_ms or 0, row.after_ms or 0))
+    return sorted(rows, key=lambda row: -max(time_ms or 0 for time_ms, _ in row.cells))
 
 
 def state_words(state: TrialState) -> str:

@@ -21,6 +21,7 @@ from engine.render import charts
 from engine.render.comparison import side_by_side
 from engine.render.learning import learning
 from engine.render.mixed import mixed
+from engine.render.profiles import profiles
 from engine.render.replaced import replaced
 from engine.render.tables import before_and_after
 from engine.render.work import roofline, work_against_time
@@ -46,6 +47,7 @@ def render_html(report: Report) -> str:
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     outcome = report.verdict.outcome
     improved = outcome is Outcome.IMPROVED
+    files = profiles(report)
     page = _environment().get_template("report.html.j2")
     return page.render(
         words=words,
@@ -65,17 +67,14 @@ def render_html(report: Report) -> str:
         bars=charts.bars(report),
         pareto=charts.pareto(report),
         latencies=charts.latencies(report.series, *_names(report)),
-        layers=[
-            (title, chart)
-            for title, profile in (("Original", report.profile_before), ("Optimized", report.profile_after))
-            if (chart := charts.layers(profile))
-        ],
+        files=files,
+        layers=[(file.name, charts.layers(file.profile)) for file in files],
         mixture=mixed(report),
         replacing=replaced(report),
         learning=learning(report),
         work=work_against_time(report),
         roofs=roofline(report),
-        kinds=charts.kinds(report.profile_before, report.profile_after),
+        kinds=charts.kinds([file.profile for file in files]),
         recipe=json.dumps(_again(report), indent=2, ensure_ascii=False),
     )
 

@@ -1,8 +1,8 @@
 """Two charts of work against time: what fewer operations really bring, and how near a roof each layer runs.
 
     candidates   share of the multiply-adds left, against share of the time left; on the diagonal both fell alike
-    roofline     GFLOP/s reached, against FLOPs per byte moved, under what the machine's arithmetic and memory allow
-                 (Williams, Waterman & Patterson 2009)
+    roofline     GOP/s reached, against operations per byte moved, under what the machine's arithmetic and memory allow
+                 (Williams, Waterman & Patterson 2009); a multiply-add is two operations, in float as in 8 bits
 
 Both axes are logarithmic. Across, places are in percent of the plot's width; down, in pixels.
 """
@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from engine import words
-from engine.report import Machine, OperatorTime, Outcome, Report, Trial
+from engine.render.charts import state_words
+from engine.render.profiles import Profiled, profiles
+from engine.report import Machine, OperatorTime, Outcome, Report, Trial, TrialState
 from engine.words import digits
 
 HEIGHT = 300
@@ -23,6 +25,7 @@ FEW = 8  #: dots that all get a label
 LABEL_WIDTH, LABEL_HEIGHT = 9, 15  #: in percent, and in pixels
 ROOM = 1.3  #: around all that is drawn
 NICE = (1, 2, 5)
+DOTS = [("chosen", "chosen"), *((str(state), state_words(state)) for state in TrialState)]
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Line:
-    kind: str  #: a class of the style sheet
+    kind: str  #: classes of the style sheet
     start: tuple[float, float]
     end: tuple[float, float]
-    text: str = ""
+    text: str  #: for the legend: beside the line, dots would cover it
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Drawing:
     axis: str
     lines: list[Line]
     dots: list[Dot]
+    legend: list[tuple[str, str]]  #: classes of dots, and what each means
     height: int = HEIGHT
 
 
@@ -111,7 +115,8 @@ def work_against_time(report: Report) -> Drawing | None:
         up=[Mark(up.at(mark), f"{100 * mark:g} %") for mark in up.marks()],
         axis="multiply-adds left →",
         lines=[Line("unity", (across.at(low), up.at(low)), (across.at(high), up.at(high)), "time falls as they do")],
-        dots=_legible(dots),
+        dots=_legible(sorted(dots, key=lambda dot: dot.kind == "chosen")),  # what stands last is drawn on top
+        legend=[(kind, name) for kind, name in DOTS if any(dot.kind == kind for dot in dots)],
     )
 
 
@@ -142,10 +147,9 @@ def _kind(report: Report, trial: Trial) -> str:
 
 
 def roofline(report: Report) -> Drawing | None:
-    """Layers that multiply, of the original and of the optimized file; none where the machine's roofs are unknown."""
-    machine = report.environment.machine
-    profiles = (("before", report.profile_before), ("after", report.profile_after))
-    layers = [(kind, one) for kind, profile in profiles if profile for one in profile.operators if _is_drawn(one)]
+    """Layers that multiply, of all profiled files; none where the machine's roofs are unknown."""
+    machine, files = report.environment.machine, profiles(report)
+    layers = [(file, one) for file in files for one in file.profile.operators if _is_drawn(one)]
     if not layers or not machine.peak_gflops or not machine.bandwidth_gb_s:
         return None
     roofs = _roofs(machine, [one for _, one in layers])
@@ -154,12 +158,13 @@ def roofline(report: Report) -> Drawing | None:
     across = Logarithmic(min(x for x, _ in places) / ROOM, max(ridge * 2, *(x for x, _ in places)) * ROOM, 0, 100)
     up = Logarithmic(min(y for _, y in places) / ROOM, max(*roofs.values(), *(y for _, y in places)) * ROOM, HEIGHT, 0)
     return Drawing(
-        what="Layers: GFLOP/s reached against FLOPs per byte moved, below the machine's roofs.",
+        what="Layers: GOP/s reached against operations per byte moved, below the machine's roofs.",
         across=[Mark(across.at(mark), f"{mark:g}") for mark in across.marks()],
         up=[Mark(up.at(mark), f"{mark:g}") for mark in up.marks()],
-        axis="FLOPs per byte moved →",
+        axis="operations per byte moved →",
         lines=[*_flat(roofs, across, up), *_slope(machine.bandwidth_gb_s, max(roofs.values()), across, up)],
-        dots=[_layer(kind, one, across, up) for kind, one in sorted(layers, key=lambda pair: -pair[1].time_share)],
+        dots=[_layer(file, one, across, up) for file, one in sorted(layers, key=lambda pair: -pair[1].time_share)],
+        legend=[(file.kind, file.name) for file in files],
     )
 
 
@@ -169,7 +174,7 @@ def _is_drawn(one: OperatorTime) -> bool:
 
 
 def _place(one: OperatorTime) -> tuple[float, float]:
-    """FLOPs per byte, and GFLOP/s."""
+    """Operations per byte, and GOP/s."""
     return 2 * (one.macs or 0) / (one.bytes_moved or 1), one.gflops or 0.0
 
 
@@ -182,7 +187,7 @@ def _roofs(machine: Machine, layers: Sequence[OperatorTime]) -> dict[str, float]
 
 def _flat(roofs: dict[str, float], across: Logarithmic, up: Logarithmic) -> list[Line]:
     return [
-        Line("roof", (across.at(across.low), up.at(peak)), (100, up.at(peak)), f"{name}: {digits(peak)} GFLOP/s")
+        Line(f"roof {name}", (across.at(across.low), up.at(peak)), (100, up.at(peak)), f"{name}: {digits(peak)} GOP/s")
         for name, peak in roofs.items()
     ]
 
@@ -194,16 +199,16 @@ def _slope(bandwidth: float, peak: float, across: Logarithmic, up: Logarithmic) 
     if first >= last:
         return []
     ends = [(across.at(intensity), up.at(intensity * bandwidth)) for intensity in (first, last)]
-    return [Line("roof", ends[0], ends[1], f"memory: {digits(bandwidth)} GB/s")]
+    return [Line("roof memory", ends[0], ends[1], f"memory: {digits(bandwidth)} GB/s")]
 
 
-def _layer(kind: str, one: OperatorTime, across: Logarithmic, up: Logarithmic) -> Dot:
+def _layer(file: Profiled, one: OperatorTime, across: Logarithmic, up: Logarithmic) -> Dot:
     intensity, reached = _place(one)
     return Dot(
-        kind=kind,
+        kind=file.kind,
         x=across.at(intensity),
         y=up.at(reached),
         radius=round(min(max(LARGEST * math.sqrt(one.time_share * 2), SMALLEST), LARGEST), 1),
-        title=f"{one.name} ({one.operator}, {one.precision}): {digits(reached)} GFLOP/s, "
+        title=f"{file.name}: {one.name} ({one.operator}, {one.precision}): {digits(reached)} GOP/s, "
         f"{words.share(one.time_share)} of the time",
     )

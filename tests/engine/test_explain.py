@@ -18,7 +18,7 @@ from engine.recipe import (
     Step,
 )
 from engine.report import Bound, Comparison, Finding, Interval, OperatorTime, Profile, Report, Trial, TrialState
-from tests.engine.render.reports import figures, improved, interval, trial, unimproved
+from tests.engine.render.reports import analyzed, figures, improved, interval, trial, unimproved
 
 FULL_RANGE = QuantizeStatic(activations="unsigned", weight_range="full", calibration="minmax", layout="qdq")
 SIGNED = FULL_RANGE.model_copy(update={"activations": Activations.SIGNED})
@@ -93,6 +93,12 @@ def test_kernels_near_the_peak_of_the_machine_leave_little_to_gain() -> None:
     close = profile(operator(macs=35_000_000, time_ms=1.0))
     assert "70.0 GOP/s" in text("near_peak", report(profile_before=close))
     assert finding("near_peak", report(profile_before=profile(operator()))) is None
+
+
+def test_a_model_that_is_not_optimized_is_called_by_its_name() -> None:
+    given = analyzed().model_copy(update={"profile_before": profile(operator(macs=35_000_000))})
+    assert text("near_peak", given).startswith("In a.onnx the layers that multiply")
+    assert text("dominated_by", given).startswith("In a.onnx 1 × Conv")
 
 
 def test_waiting_for_memory_is_told_with_its_rate() -> None:

@@ -258,7 +258,7 @@ def compared() -> Report:
         outcome=Outcome.COMPARED, minimize=Minimize.LATENCY, headline="b.onnx is 1.74 times as fast.", reasons=[]
     )
     other = trial(1, "b.onnx", TrialState.KEPT, speedup=1.74, drop=0.002).model_copy(
-        update={"state": TrialState.COMPARED, "steps": [], "on_front": False}
+        update={"state": TrialState.COMPARED, "steps": [], "profile": profile(1.3, quantized=True), "on_front": False}
     )
     update = {"verdict": verdict, "name": "a.onnx", "trials": [other], "optimized": report.baseline, "reproduce": []}
     return report.model_copy(update={**update, "comparison": Comparison(), "profile_after": None})

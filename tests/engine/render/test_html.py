@@ -145,6 +145,16 @@ def test_of_many_candidates_only_those_that_matter_are_labelled() -> None:
     assert {"t03", "original"} <= labels <= {"t01", "t03", "original"}
 
 
+def test_models_side_by_side_are_both_taken_apart_under_their_names() -> None:
+    page = render_html(compared())
+    section = page.split('id="layers"')[1].split("</section>")[0]
+    assert "<caption>a.onnx" in section and "<caption>b.onnx" in section
+    assert ">a.onnx</th>" in section and ">b.onnx</th>" in section
+    assert "operators of a.onnx" in section and "operators of b.onnx" in section
+    roofs = page.split('id="roofline"')[1].split("</section>")[0]
+    assert '"before">a.onnx<' in roofs and '"after">b.onnx<' in roofs
+
+
 def test_a_model_by_itself_ran_in_turn_with_none_and_its_time_stays_with_its_unit() -> None:
     page = render_html(analyzed())
     assert "1240 in 4 fresh processes<" in page

@@ -1,5 +1,7 @@
 """Work against time, as the page draws it."""
 
+import re
+
 import pytest
 
 from engine.render.html import render_html
@@ -46,11 +48,28 @@ def test_layers_lie_at_what_they_reach_and_under_the_roofs() -> None:
     drawing = roofline(improved())
     assert drawing is not None
     assert {dot.kind for dot in drawing.dots} == {"before", "after"}
-    assert [line.text.split(":")[0] for line in drawing.lines] == ["float32", "int8", "memory"]
+    assert [line.text for line in drawing.lines] == ["float32: 71.2 GOP/s", "int8: 139 GOP/s", "memory: 11.7 GB/s"]
     float32, int8, memory = drawing.lines
     assert int8.end[1] < float32.end[1]  # higher on the page
     assert all(dot.y > float32.end[1] for dot in drawing.dots)
     assert memory.end[1] == pytest.approx(int8.end[1], abs=0.1)  # the slope ends where arithmetic is the limit
+
+
+def test_roofs_are_named_below_the_chart_where_no_dot_covers_them() -> None:
+    chart = render_html(improved()).split('id="roofline"')[1].split("</section>")[0]
+    drawn, legend = chart.split("</svg>")
+    assert [text for text in re.findall(r"<text[^>]*>([^<]*)", drawn) if "/s" in text] == ["↑ GOP/s"]
+    assert all(roof in legend for roof in ("float32: 71.2 GOP/s", "int8: 139 GOP/s", "memory: 11.7 GB/s"))
+    assert "GFLOP" not in render_html(improved())
+
+
+def test_the_chosen_file_lies_on_top_and_the_legend_names_what_is_drawn() -> None:
+    whole = improved().baseline.macs
+    assert whole is not None
+    drawing = work_against_time(pruned(whole, whole // 4, whole // 4, whole // 2))
+    assert drawing is not None
+    assert drawing.dots[-1].kind == "chosen"
+    assert [kind for kind, _ in drawing.legend] == ["chosen", "kept", "dominated", "rejected"]
 
 
 def test_a_layer_whose_work_is_not_known_is_left_out() -> None:
