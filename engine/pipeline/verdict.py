@@ -88,8 +88,8 @@ def _why_better(trials: Trials, chosen: Candidate, noise_floor: Interval | None)
 
 
 def _nothing(trials: Trials, *, complete: bool, out_of_time: bool) -> str:
-    if not trials.ids and not complete:
-        return "Nothing had been tried yet, so the original is returned."
+    if not trials.candidates and not complete:
+        return "No other file had been made yet, so the original is returned."
     if not trials.candidates and out_of_time:
         return "The budget ended before a candidate could be tried, so the original is returned."
     if not trials.candidates:

@@ -57,5 +57,6 @@ def test_a_search_that_the_budget_ended_says_so() -> None:
 
 def test_a_job_that_is_ended_before_anything_was_tried_does_not_say_that_nothing_could_be_done() -> None:
     trials, _ = table()
-    assert "Nothing had been tried yet" in verdict(trials, None, complete=False, out_of_time=False).headline
+    trials.add_without_file([QuantizeDynamic()], "dynamic int8", TrialState.SKIPPED, "No matrix product.", cost=0)
+    assert "No other file had been made yet" in verdict(trials, None, complete=False, out_of_time=False).headline
     assert "No step could make" in verdict(trials, None, complete=True, out_of_time=False).headline
