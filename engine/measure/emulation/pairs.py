@@ -18,6 +18,7 @@ import numpy as np
 
 LOWEST, HIGHEST = -(1 << 15), (1 << 15) - 1
 LARGEST_INPUT = 255
+LARGEST_SAFE = HIGHEST // LARGEST_INPUT  #: what two weights of one sign may reach together
 CHUNK_ELEMENTS = 1 << 22
 EXACT_IN_FLOAT32 = 1 << 24
 
@@ -34,11 +35,11 @@ class Pairs:
     @classmethod
     def of(cls, weight: np.ndarray) -> "Pairs":
         """Of int8 weights, K × N."""
-        even, odd = _padded(weight)[0::2].astype(np.int32), _padded(weight)[1::2].astype(np.int32)
-        highest = LARGEST_INPUT * (np.maximum(even, 0) + np.maximum(odd, 0))
-        lowest = LARGEST_INPUT * (np.minimum(even, 0) + np.minimum(odd, 0))
-        column, pair = np.nonzero(((highest > HIGHEST) | (lowest < LOWEST)).T)
-        return cls(2 * pair, column, even[pair, column], odd[pair, column])
+        even, odd = (_padded(weight)[first::2].astype(np.int16) for first in (0, 1))
+        highest = np.maximum(even, 0) + np.maximum(odd, 0)
+        lowest = np.minimum(even, 0) + np.minimum(odd, 0)
+        column, pair = np.nonzero(((highest > LARGEST_SAFE) | (lowest < -LARGEST_SAFE)).T)
+        return cls(2 * pair, column, *(part[pair, column].astype(np.int32) for part in (even, odd)))
 
     def __len__(self) -> int:
         return len(self.first)
