@@ -3,6 +3,7 @@
 import pytest
 
 from engine.render.charts import Pareto, pareto
+from engine.render.html import render_html
 from engine.report import Comparison
 from tests.engine.render.reports import improved, interval
 
@@ -30,3 +31,9 @@ def test_intervals_of_candidates_inside_the_chart_are_not_cut() -> None:
     assert first.x_range[0] > 0 and first.x_range[1] < 100
     assert first.x - first.x_range[0] == pytest.approx(first.x_range[1] - first.x, abs=0.02)
     assert broken.outside
+
+
+def test_the_limit_is_named_below_the_chart_where_no_candidate_covers_it() -> None:
+    drawn, legend = render_html(improved()).split('id="candidates"')[1].split("</figure>")[0].split("</svg>")
+    assert '<line class="limit"' in drawn and "limit 1 point" not in drawn
+    assert '<span class="line limit">limit 1 point</span>' in legend
