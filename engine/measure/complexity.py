@@ -17,7 +17,7 @@ import onnx
 import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-from engine.graph import all_graphs, constant_of, is_standard, replace_list, subgraphs, tensor_types
+from engine.graph import all_graphs, constant_of, is_standard, subgraphs, tensor_types
 from engine.measure.macs import Shape, macs_of
 
 #: initializers up to this size may hold a shape, so that inference needs to see their values
@@ -116,7 +116,9 @@ def inferred(model: ModelProto, *, check_type: bool = False, strict_mode: bool =
         if is_standard(node, *LIKE_THEIR_INPUT):
             node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output[:1]))
     shaped = onnx.shape_inference.infer_shapes(plain, check_type=check_type, strict_mode=strict_mode, data_prop=True)
-    replace_list(shaped.graph.node, model.graph.node)
+    for node, own in zip(shaped.graph.node, model.graph.node, strict=True):
+        if is_standard(own, *LIKE_THEIR_INPUT):
+            node.CopyFrom(own)
     return shaped
 
 

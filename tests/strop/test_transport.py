@@ -76,7 +76,9 @@ def test_a_proxy_of_the_environment_is_not_used_for_loopback(monkeypatch: pytest
 
 
 def test_a_service_that_went_is_waited_for_aloud(caplog: pytest.LogCaptureFixture) -> None:
-    with serving(FileServer(JOB)) as url:
+    files = FileServer(JOB)
+    files.stops_after = len(files.content)  # the connection is closed after the whole answer, not kept for the next one
+    with serving(files) as url:
         strop = Strop(url, patience_seconds=1)
         strop.job("job_1")
     with strop, pytest.raises(Unreachable):

@@ -108,7 +108,10 @@ def test_progress_grows_and_the_stages_are_told(goal: Ended) -> None:
 
 
 def test_every_trial_was_told_as_it_ended(goal: Ended) -> None:
-    assert [trial.id for trial in goal.trials] == [trial.id for trial in goal.report.trials]
+    told = {trial.id: trial for trial in goal.trials}
+    assert [(trial.id, trial.state) for trial in told.values()] == [
+        (trial.id, trial.state) for trial in goal.report.trials
+    ], "in order, and at last as the report shows them"
 
 
 def test_the_recipe_to_reproduce_makes_the_same_file(goal: Ended, tmp_path: Path) -> None:

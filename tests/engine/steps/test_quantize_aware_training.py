@@ -148,7 +148,8 @@ def test_the_same_options_make_the_same_file(tmp_path: Path) -> None:
     step = TRAINING.model_copy(update={"steps": 20})
     first, again = (trained(step, model, tmp_path / name) for name in ("first", "again"))
     assert first.path.read_bytes() == again.path.read_bytes()
-    assert first.label == again.label and first.label.endswith("trained in 20 steps")
+    assert first.training is not None
+    assert first.label == again.label and first.label.endswith(f"trained in {first.training.steps} steps")
 
 
 def test_a_second_attempt_trains_the_format_that_the_first_one_chose(tmp_path: Path) -> None:
