@@ -13,7 +13,7 @@ from engine.data import Samples, synthetic_samples
 from engine.differentiable import DifferentiableGraph
 from engine.graph import load, save, weights_of
 from engine.quantize.twin import STEP, Twin, refusal
-from engine.recipe import Layout, QuantizeStatic, QuantizeWeights, Range, Scales, WeightLayout
+from engine.recipe import Layout, PruneWeights, QuantizeStatic, QuantizeWeights, Range, Scales, WeightLayout
 from engine.signature import Signature
 from tests.engine.steps.outcome import FIXED, fused, outputs, variants
 from tests.models import Net, depthwise_cnn, mlp, residual_cnn, small_cnn
@@ -154,6 +154,23 @@ def test_it_begins_with_the_floats_that_were_rounded(tmp_path: Path) -> None:
     begun = [numpy_helper.to_array(one) for one in twin.model.graph.initializer if one.name.endswith("_learning")]
     assert any(bool((values % STEP).any()) for values in begun if values.ndim > 1)
     assert twin.rounded(twin.model) == load(variant.path)
+
+
+def test_just_what_was_pruned_is_exactly_zero(tmp_path: Path) -> None:
+    """For zeros stay as they are in a training, and those that rounding made shall learn."""
+    model = mlp().save(tmp_path / "model.onnx")
+    (pruned,) = variants(PruneWeights(ratio=0.5), model, tmp_path / "pruned")
+    for path, share in ((model, 0.0), (pruned.path, 0.5)):
+        (static,) = variants(FIXED, path, tmp_path / f"static-{share}")
+        floats = {name: numpy_helper.to_array(weight) for name, weight in weights_of(load(path)).items()}
+        for known in ({}, floats):
+            twin = Twin(load(static.path), known)
+            begun = weights_of(twin.model).values()
+            tables = [numpy_helper.to_array(one) for one in begun if "_learning" in one.name and len(one.dims) > 1]
+            large = np.concatenate([values.ravel() for values in tables if values.size > 1024])
+            assert np.mean(large == 0) == pytest.approx(share, abs=0.03)
+            assert share > 0 or large.all()
+            assert twin.rounded(twin.model) == load(static.path)
 
 
 def test_integers_without_floats_behind_them_are_refused(tmp_path: Path) -> None:
