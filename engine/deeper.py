@@ -68,11 +68,7 @@ def minutes_to_teach(budget_minutes: float) -> list[float]:
 def may_train(recipe: Recipe) -> bool:
     """Whether a goal could lead to a training at all, before anything is known of the model."""
     limited = recipe.goal is not None and recipe.limits.accuracy_drop is not None
-    return (
-        limited
-        and minutes_to_teach(recipe.budget.minutes) is not None
-        and importlib.util.find_spec("torch") is not None
-    )
+    return limited and bool(minutes_to_teach(recipe.budget.minutes)) and importlib.util.find_spec("torch") is not None
 
 
 def reason_against(recipe: Recipe, pipeline: Pipeline) -> str | None:
@@ -177,7 +173,7 @@ class _Shrinking:
             if smaller is None:
                 self.stopped = SPENT
                 return None
-            if smaller is not self.pipeline.came_of(self.base):
+            if smaller is not whole:
                 found[way] = smaller
                 yield [*plan, *self.tail]
         if not found:

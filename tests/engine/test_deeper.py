@@ -274,3 +274,9 @@ def test_a_training_that_the_budget_cannot_pay_is_not_begun() -> None:
     shop = Workshop(trials, 0.3, left_seconds=60)
     plans = list(_carried_out(deeper.plans(recipe, trials, cast("Pipeline", shop)), shop))
     assert trained(plans) == [] and "the budget was nearly spent" in trials.notes[0]
+
+
+@pytest.mark.parametrize(("minutes", "may"), [(1, False), (2, True)])
+def test_samples_are_kept_for_a_training_only_where_the_budget_has_time_for_one(minutes: float, may: bool) -> None:
+    recipe = Recipe(goal=Goal(), limits=Limits(accuracy_drop=0.01), budget=Budget(minutes=minutes))
+    assert deeper.may_train(recipe) is may
